@@ -1,0 +1,43 @@
+.DEFAULT_GOAL := help
+.PHONY: help dev test lint types suite format migration openapi
+
+# uv makes the environment from the lock file. Where it is not installed, it is put into .uv.
+UV := $(or $(shell command -v uv),.uv/bin/uv)
+RUN := .venv/bin/
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+dev: $(UV) ## set up, and serve on http://127.0.0.1:8000 from taskwell.db
+	@$(UV) sync --locked --quiet --no-dev --inexact
+	@exec $(RUN)taskwell dev
+
+test: lint types suite ## set up, and run every check there is
+
+lint: .venv ## formatting, lint, import rules
+	$(RUN)ruff format --check .
+	$(RUN)ruff check .
+	$(RUN)lint-imports --config pyproject.toml
+
+types: .venv ## mypy and pyright, both strict
+	$(RUN)mypy
+	$(RUN)basedpyright
+
+suite: .venv ## the tests, on SQLite and on PostgreSQL; ARGS go to pytest
+	$(RUN)pytest $(ARGS)
+
+format: .venv ## put the code into its form
+	$(RUN)ruff format .
+	$(RUN)ruff check --fix .
+
+openapi: .venv ## write the OpenAPI document to docs/openapi.json
+	$(RUN)taskwell openapi --output docs/openapi.json
+
+.PHONY: .venv
+.venv: $(UV)
+	@$(UV) sync --locked --quiet
+
+.uv/bin/uv:
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Taskwell needs Python 3.11 or newer")'
+	@python3 -m venv .uv
+	@.uv/bin/python -m pip install --quiet --disable-pip-version-check uv

@@ -1,0 +1,96 @@
+"""The application: the one place where everything meets."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import TypedDict
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+import taskwell
+from taskwell import health
+from taskwell.auth.keys import SharedSecret
+from taskwell.auth.tokens import Verifier
+from taskwell.database.port import Database, Query
+from taskwell.database.postgres import PostgresDatabase
+from taskwell.database.sqlite import SQLiteDatabase
+from taskwell.database.urls import PostgresURL
+from taskwell.errors import Problem
+from taskwell.http import documentation
+from taskwell.http.outer import LastResort, RequestLayer
+from taskwell.http.problems import handle_http_exception, handle_problem, handle_validation_error
+from taskwell.settings import Settings
+from taskwell.tasks import routes
+from taskwell.tasks.repository import TaskRepository
+
+
+class State(TypedDict):
+    """What a request finds in `request.state`."""
+
+    verifier: Verifier
+    tasks: TaskRepository
+    schema_revision: Query
+    body_timeout_seconds: float
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service as an ASGI application. Nothing is opened before its lifespan begins."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[State]:
+        del app
+        async with open_database(settings) as database:
+            yield State(
+                verifier=Verifier(
+                    keys=SharedSecret(settings.BETTER_AUTH_SECRET.get_secret_value()),
+                    issuer=settings.JWT_ISSUER,
+                    audiences=settings.JWT_AUDIENCE,
+                ),
+                tasks=TaskRepository(database),
+                schema_revision=database.prepare(health.schema_revision),
+                body_timeout_seconds=settings.TASKWELL_BODY_TIMEOUT_SECONDS,
+            )
+
+    app = FastAPI(
+        title="Taskwell",
+        version=taskwell.__version__,
+        summary="Tasks of users, each for its owner alone.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+        middleware=_layers(settings),
+        exception_handlers={
+            Problem: handle_problem,
+            HTTPException: handle_http_exception,
+            RequestValidationError: handle_validation_error,
+        },
+    )
+    app.include_router(routes.router)
+    app.include_router(health.router)
+    documentation.add(app)
+    return app
+
+
+def _layers(settings: Settings) -> list[Middleware]:
+    """The layers around the routes, outermost first. CORS stands outside the last resort, so that a page can read a 500."""
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=settings.TASKWELL_CORS_ORIGINS,
+        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
+        expose_headers=["Location", "Retry-After", "WWW-Authenticate", "X-Request-ID"],
+    )
+    return [Middleware(RequestLayer), *([cors] if settings.TASKWELL_CORS_ORIGINS else []), Middleware(LastResort)]
+
+
+def open_database(settings: Settings) -> Database:
+    """The database that `settings` name; it opens when its context is entered."""
+    url = settings.DATABASE_URL
+    if isinstance(url, PostgresURL):
+        return PostgresDatabase(url, pool_min=settings.TASKWELL_POOL_MIN, pool_max=settings.TASKWELL_POOL_MAX)
+    return SQLiteDatabase(url.path)

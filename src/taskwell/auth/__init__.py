@@ -1,0 +1,1 @@
+"""Whose request it is: tokens, keys, owners."""

@@ -1,0 +1,65 @@
+"""From a request to its owner: the header, the verified token, the path's user."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import Path, Security
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
+from starlette.requests import Request
+
+from taskwell.auth.tokens import InvalidToken, UserId, Verifier
+from taskwell.errors import AuthForbidden, AuthInvalid, AuthMissing, Problem
+
+AUTH_PROBLEMS: list[type[Problem]] = [AuthMissing, AuthInvalid, AuthForbidden]
+
+
+async def authenticate(request: Request) -> None:
+    """Lets a request through to its own user's resources, and remembers the user.
+
+    Raises:
+        AuthMissing: no bearer token was sent.
+        AuthInvalid: the token is not accepted.
+        AuthForbidden: it is for another user than the path's.
+    """
+    verifier: Verifier = request.state.verifier
+    try:
+        user = await verifier.verify(_bearer_token(request.headers.getlist("authorization")))
+    except InvalidToken as error:
+        raise AuthInvalid(str(error)) from None
+    if user != request.path_params["user_id"]:
+        raise AuthForbidden
+    request.state.owner = user
+
+
+def _bearer_token(headers: Sequence[str]) -> str:
+    """The token of the one Authorization header (RFC 6750, section 2.1)."""
+    if len(headers) > 1:
+        raise InvalidToken("more than one Authorization header")
+    scheme, _, token = (headers[0] if headers else "").partition(" ")
+    token = token.strip(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise AuthMissing
+    return token
+
+
+class _Bearer(SecurityBase):
+    """What OpenAPI says of `authenticate`, and the way to its result."""
+
+    scheme_name = "bearer"
+    model = HTTPBearer(bearerFormat="JWT", description="A token of the auth server; its user is the path's.")
+
+    async def __call__(
+        self,
+        request: Request,
+        user_id: Annotated[
+            str,
+            Path(min_length=1, max_length=255, description="The user's identifier at the auth server."),
+        ],
+    ) -> UserId:
+        del user_id  # declared for the document; `authenticate` has compared it
+        return UserId(request.state.owner)
+
+
+Owner = Annotated[UserId, Security(_Bearer())]
+"""The user who asks, verified, and the only one whose rows the request may touch."""

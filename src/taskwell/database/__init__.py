@@ -1,0 +1,1 @@
+"""The database behind a port of a few methods."""

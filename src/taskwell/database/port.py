@@ -1,0 +1,68 @@
+"""The port: all that the rest of the service knows of a database.
+
+A statement is prepared once, at start, and then run by name of its parameters. Each run is one statement that
+commits by itself; there is no session, no transaction to forget, no second round trip.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self, cast
+
+from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.sql.base import Executable
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.expression import ClauseElement
+
+
+class Row(Protocol):
+    """A row of an answer, by the names of its columns."""
+
+    def __getitem__(self, name: str, /) -> object: ...
+
+
+class Query(Protocol):
+    """A prepared statement."""
+
+    async def __call__(self, **parameters: object) -> Sequence[Row]:
+        """Runs the statement and returns its rows; a write is committed, and on disk, before it returns.
+
+        Raises:
+            DatabaseError: the database failed, cannot be reached, or did not answer in time.
+            Overloaded: no connection became free in time; nothing was sent.
+        """
+        ...
+
+
+class Database(Protocol):
+    """A database, open while its context is entered."""
+
+    def prepare(self, statement: Executable) -> Query:
+        """Compiles `statement`, a SQLAlchemy Core one whose values are all named parameters."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledStatement:
+    """A statement as the driver takes it: the text, and the names of its parameters in their order."""
+
+    sql: str
+    names: tuple[str, ...]
+
+    def arguments(self, parameters: Mapping[str, object]) -> list[object]:
+        """The values for the driver; a name that is missing is a `KeyError`."""
+        return [parameters[name] for name in self.names]
+
+
+def compile_statement(statement: Executable, dialect: DefaultDialect) -> CompiledStatement:
+    """The text of `statement` in `dialect`. A value written into the statement would be lost, so there must be none."""
+    compiled = cast("SQLCompiler", cast("ClauseElement", statement).compile(dialect=dialect))
+    if literals := {name: value for name, value in compiled.params.items() if value is not None}:
+        raise ValueError(f"values in a statement: {literals}")
+    return CompiledStatement(compiled.string, tuple(compiled.positiontup or ()))

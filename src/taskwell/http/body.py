@@ -1,0 +1,92 @@
+"""Reading a request's body: bounded in size and time, and strictly JSON."""
+
+import asyncio
+import json
+from typing import NoReturn
+
+from starlette.requests import Request
+
+from taskwell.errors import (
+    MalformedRequest,
+    PayloadTooLarge,
+    RequestTimeout,
+    UnprocessableRequest,
+    UnsupportedMediaType,
+)
+
+MAX_BODY_BYTES = 64 * 1024
+
+
+class JSONRequest(Request):
+    """A request whose `body()` and `json()` keep the contract; FastAPI's handler calls the same two."""
+
+    body_timeout_seconds: float
+
+    async def body(self) -> bytes:
+        """The whole body.
+
+        Raises:
+            PayloadTooLarge: it is over 64 KiB, as declared or as it comes.
+            RequestTimeout: it did not arrive in time.
+        """
+        if not hasattr(self, "_body"):
+            try:
+                async with asyncio.timeout(self.state.body_timeout_seconds):
+                    self._body = await self._read()
+            except TimeoutError:
+                raise RequestTimeout from None
+        return self._body
+
+    async def _read(self) -> bytes:
+        declared = self.headers.get("content-length", "0")
+        if declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
+            raise PayloadTooLarge
+        body = b""
+        async for chunk in self.stream():
+            body += chunk
+            if len(body) > MAX_BODY_BYTES:
+                raise PayloadTooLarge
+        return body
+
+    async def json(self) -> object:
+        """The body as Python values.
+
+        Raises:
+            MalformedRequest: it is empty or not JSON (RFC 8259).
+            UnsupportedMediaType: it is not declared as JSON.
+        """
+        if not hasattr(self, "_json"):
+            body = await self.body()
+            if not body:
+                raise MalformedRequest("The request's body is empty; send a JSON object.")
+            if not _is_json(self.headers.get("content-type", "")):
+                raise UnsupportedMediaType
+            self._json = parse_json(body)
+        return self._json
+
+
+def _is_json(content_type: str) -> bool:
+    """Whether the media type is `application/json` or `application/*+json` (RFC 6839, section 3.1)."""
+    media_type = content_type.partition(";")[0].strip().lower()
+    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
+
+
+def parse_json(text: bytes) -> object:
+    """What `text` says, as strictly as RFC 8259 has it: UTF-8, no NaN, no Infinity.
+
+    Raises:
+        MalformedRequest: it is not JSON.
+        UnprocessableRequest: it is, but with a number of thousands of digits or nested too deeply.
+    """
+    try:
+        return json.loads(text.decode(), parse_constant=_refuse_constant)
+    except UnicodeDecodeError:
+        raise MalformedRequest("The request's body is not UTF-8.") from None
+    except json.JSONDecodeError as error:
+        raise MalformedRequest(f"The request's body is not JSON: {error.msg} at character {error.pos}.") from None
+    except (ValueError, RecursionError):
+        raise UnprocessableRequest("The request's body is nested too deeply or has too long a number.") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise MalformedRequest(f"The request's body is not JSON: {name} is no JSON value.")

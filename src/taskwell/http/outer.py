@@ -1,0 +1,96 @@
+"""The outermost layers, plain ASGI: what happens to every request whatever it asks for."""
+
+import logging
+import re
+import secrets
+import time
+from http import HTTPStatus
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from taskwell.errors import InternalError
+from taskwell.http.problems import problem_response
+from taskwell.http.segments import route_as_sent
+
+access = logging.getLogger("taskwell.access")
+logger = logging.getLogger("taskwell.problems")
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [high + low for high in _CROCKFORD for low in _CROCKFORD]
+_ACCEPTABLE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+CLIENT_CLOSED_REQUEST = 499
+
+
+class RequestLayer:
+    """Gives each request its id, routes HEAD as GET, and writes one line to the access log."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        method: str = scope["method"]
+        # A copy: the server reads the method from its own, and sends no body where that is HEAD.
+        scope = {**scope, "method": "GET" if method == "HEAD" else method}
+        scope["state"]["request_id"] = request_id = _request_id(scope)
+        route_as_sent(scope)
+        status = CLIENT_CLOSED_REQUEST
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(raw=message["headers"])
+                headers["X-Request-ID"] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            pass
+        finally:
+            milliseconds = (time.perf_counter() - started) * 1000
+            access.info("request_id=%s %s %s %d %.1fms", request_id, method, scope["path"], status, milliseconds)
+
+
+class LastResort:
+    """Answers a bug with the one body. No exception reaches the server, which would drop the connection."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answered = False
+
+        async def watch(message: Message) -> None:
+            nonlocal answered
+            answered = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watch)
+        except ClientDisconnect:
+            raise
+        except Exception:
+            if scope["type"] != "http" or answered:
+                raise
+            logger.exception("request_id=%s %s", scope["state"]["request_id"], HTTPStatus(500).phrase)
+            await problem_response(scope, InternalError())(scope, receive, send)
+
+
+def _request_id(scope: Scope) -> str:
+    sent = Headers(scope=scope).get("x-request-id", "")
+    return sent if _ACCEPTABLE_REQUEST_ID.fullmatch(sent) else _ulid()
+
+
+def _ulid() -> str:
+    """A ULID (github.com/ulid/spec): 48 bits of milliseconds and 80 random ones, sortable by time."""
+    value = int(time.time() * 1000) << 80 | secrets.randbits(80)
+    return "".join([_PAIRS[value >> shift & 1023] for shift in range(120, -1, -10)])

@@ -1,0 +1,98 @@
+"""Tasks, their owners' revisions, and the rule by which a write takes the next one.
+
+Revision ID: 0001
+Revises:
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+_OPAQUE = sa.Text(collation="C").with_variant(sa.Text(), "sqlite")
+
+# The row's lock is held until the statement that called is committed, so the writers of one user queue here and
+# their revisions appear in commit order.
+_NEXT_REVISION_POSTGRES = """
+CREATE FUNCTION next_revision(writer text) RETURNS bigint LANGUAGE plpgsql VOLATILE AS $$
+DECLARE taken bigint;
+BEGIN
+    INSERT INTO owner AS o (user_id, revision, epoch)
+    VALUES (writer, 1, floor(random() * 2147483647)::integer)
+    ON CONFLICT (user_id) DO UPDATE SET revision = o.revision + 1
+    RETURNING o.revision INTO taken;
+    RETURN taken;
+END $$
+"""
+
+# A write computes the next revision in its own statement; these keep what it took. SQLite has one writer at a time,
+# so nothing can come between.
+_KEEP_REVISION_SQLITE = """
+CREATE TRIGGER task_keeps_revision_on_{event} AFTER {when} ON task BEGIN
+    INSERT INTO owner (user_id, revision, epoch)
+    VALUES (new.user_id, new.revision, abs(random() % 2147483647))
+    ON CONFLICT (user_id) DO UPDATE SET revision = excluded.revision;
+END
+"""
+
+
+def upgrade() -> None:
+    op.create_table(
+        "owner",
+        sa.Column("user_id", _OPAQUE, primary_key=True),
+        sa.Column("revision", sa.BigInteger(), nullable=False),
+        sa.Column("epoch", sa.Integer(), nullable=False),
+        postgresql_with={"fillfactor": 50},
+    )
+    op.create_table(
+        "task",
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            sa.Identity(always=True),
+            primary_key=True,
+        ),
+        sa.Column("user_id", _OPAQUE, nullable=False),
+        sa.Column("title", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column(
+            "complete",
+            sa.Boolean(create_constraint=True, name="task_complete"),
+            nullable=False,
+            server_default=sa.false(),
+        ),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("erased_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("revision", sa.BigInteger(), nullable=False),
+        sa.Column("creation_key", _OPAQUE, nullable=False),
+        sa.Column("creation_digest", sa.LargeBinary(), nullable=True),
+        sa.CheckConstraint("erased_at IS NOT NULL OR length(title) BETWEEN 1 AND 200", name="task_title_length"),
+        sa.CheckConstraint("length(description) <= 1000", name="task_description_length"),
+        sa.UniqueConstraint("user_id", "creation_key", name="task_creation_key"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(
+        "task_live",
+        "task",
+        ["user_id", "id"],
+        postgresql_where=sa.text("deleted_at IS NULL"),
+        sqlite_where=sa.text("deleted_at IS NULL"),
+    )
+    op.create_index("task_revision", "task", ["user_id", "revision"])
+    if op.get_context().dialect.name == "postgresql":
+        op.execute(_NEXT_REVISION_POSTGRES)
+    else:
+        op.execute(_KEEP_REVISION_SQLITE.format(event="insert", when="INSERT"))
+        op.execute(_KEEP_REVISION_SQLITE.format(event="update", when="UPDATE OF revision"))
+
+
+def downgrade() -> None:
+    op.drop_table("task")
+    op.drop_table("owner")
+    if op.get_context().dialect.name == "postgresql":
+        op.execute("DROP FUNCTION next_revision(text)")

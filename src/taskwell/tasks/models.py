@@ -1,0 +1,210 @@
+"""What a task is: the two tables, and the schemas of requests and answers."""
+
+from datetime import datetime
+from typing import Annotated, Self, cast
+
+from pydantic import (
+    MISSING,
+    AfterValidator,
+    ConfigDict,
+    StrictBool,
+    StrictStr,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.config import JsonDict
+from pydantic_core import PydanticCustomError
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    Text,
+    UniqueConstraint,
+    false,
+    text,
+)
+from sqlmodel import Field, SQLModel
+
+from taskwell.http.problems import EMPTY_PATCH
+
+MAX_TITLE = 200
+MAX_DESCRIPTION = 1000
+
+
+# --- the values
+
+
+def _without_nul(value: str) -> str:
+    # PostgreSQL cannot store it, and SQLite stores what `length()` then does not count.
+    if "\x00" in value:
+        raise PydanticCustomError("string_nul", "must not contain the character NUL")
+    return value
+
+
+# The patterns say what `strip` and `_without_nul` do, for clients that read only the document.
+Title = Annotated[
+    StrictStr,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_TITLE),
+    AfterValidator(_without_nul),
+    WithJsonSchema(
+        {"type": "string", "minLength": 1, "maxLength": MAX_TITLE, "pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$"}
+    ),
+]
+Description = Annotated[
+    StrictStr,
+    StringConstraints(max_length=MAX_DESCRIPTION),
+    AfterValidator(_without_nul),
+    WithJsonSchema({"type": "string", "maxLength": MAX_DESCRIPTION, "pattern": r"^[^\u0000]*$"}),
+]
+
+
+# --- the tables
+
+# User identifiers and keys are opaque: compared byte by byte, whatever the database's locale.
+_OPAQUE = Text(collation="C").with_variant(Text(), "sqlite")
+
+
+class Task(SQLModel, table=True):
+    """One task. Deleted ones stay, marked, until they are erased; erased ones stay as tombstones with their key."""
+
+    __table_args__ = (
+        CheckConstraint(f"erased_at IS NOT NULL OR length(title) BETWEEN 1 AND {MAX_TITLE}", name="task_title_length"),
+        CheckConstraint(f"length(description) <= {MAX_DESCRIPTION}", name="task_description_length"),
+        UniqueConstraint("user_id", "creation_key", name="task_creation_key"),
+        # Read backwards for "newest first".
+        Index(
+            "task_live",
+            "user_id",
+            "id",
+            postgresql_where=text("deleted_at IS NULL"),
+            sqlite_where=text("deleted_at IS NULL"),
+        ),
+        Index("task_revision", "user_id", "revision"),
+        # Without it SQLite gives the id of the newest row again once that row is gone.
+        {"sqlite_autoincrement": True},
+    )
+
+    id: int = Field(
+        sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), Identity(always=True), primary_key=True)
+    )
+    user_id: str = Field(sa_type=_OPAQUE)
+    # TEXT with a CHECK: VARCHAR(200) silently cuts trailing blanks to fit.
+    title: str = Field(sa_type=Text)
+    description: str | None = Field(sa_type=Text)
+    complete: bool = Field(
+        sa_column=Column(Boolean(create_constraint=True, name="task_complete"), nullable=False, server_default=false())
+    )
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+    erased_at: datetime | None
+    revision: int = Field(sa_type=BigInteger)
+    creation_key: str = Field(sa_type=_OPAQUE)
+    creation_digest: bytes | None = Field(sa_type=LargeBinary)
+
+
+class Owner(SQLModel, table=True):
+    """One user's revision. `epoch` is random, made when the row is, and tells one life of the row from the next."""
+
+    # Half-empty pages let the counter's updates stay within their page (heap-only tuples).
+    __table_args__ = ({"postgresql_with": {"fillfactor": 50}},)
+
+    user_id: str = Field(sa_type=_OPAQUE, primary_key=True)
+    revision: int = Field(sa_type=BigInteger)
+    epoch: int
+
+
+# --- the requests
+
+_READ_ONLY = frozenset({"id", "user_id", "created_at", "updated_at"})
+_WRITABLE = ("title", "description", "complete")
+
+
+def _describe_input(schema: JsonDict) -> None:
+    properties = cast("JsonDict", schema["properties"])
+    properties |= {name: {"description": "Read-only; ignored."} for name in sorted(_READ_ONLY)}
+
+
+def _describe_patch(schema: JsonDict) -> None:
+    _describe_input(schema)
+    schema["minProperties"] = 1
+    schema["anyOf"] = [{"required": [name]} for name in _WRITABLE]
+
+
+def _optional(schema: JsonDict) -> None:
+    # Generators of client types take a member with a default as one that is always there.
+    schema.pop("default", None)
+
+
+class TaskInput(SQLModel):
+    """What all requests share: unknown members are refused, read-only ones ignored, so that an answer can be sent back."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_describe_input)  # type: ignore[assignment]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ignore_read_only(cls, data: object) -> object:
+        if not isinstance(data, dict):
+            return data
+        members = cast("dict[str, object]", data)
+        return {name: value for name, value in members.items() if name not in _READ_ONLY}
+
+
+class TaskCreate(TaskInput):
+    """A new task."""
+
+    title: Title = Field(description="Surrounding white space is removed.")
+    description: Description | None = Field(default=None, schema_extra={"json_schema_extra": _optional})
+    complete: StrictBool = Field(default=False, schema_extra={"json_schema_extra": _optional})
+
+
+class TaskUpdate(TaskInput):
+    """A whole task: a description left out becomes null."""
+
+    title: Title = Field(description="Surrounding white space is removed.")
+    description: Description | None = Field(default=None, schema_extra={"json_schema_extra": _optional})
+    complete: StrictBool
+
+
+class TaskPatch(TaskInput):
+    """Some members of a task: one left out stays as it is, `description: null` clears it."""
+
+    model_config = ConfigDict(json_schema_extra=_describe_patch)  # pyright: ignore[reportAssignmentType]
+
+    title: Title | MISSING = MISSING
+    description: Description | MISSING | None = MISSING
+    complete: StrictBool | MISSING = MISSING
+
+    @model_validator(mode="after")
+    def _names_a_field(self) -> Self:
+        if not self.model_fields_set:
+            raise PydanticCustomError(EMPTY_PATCH, "at least one field must be provided")
+        return self
+
+
+# --- the answers
+
+
+class TaskResponse(SQLModel):
+    """A task, all members always there."""
+
+    id: int = Field(schema_extra={"json_schema_extra": {"format": "int64", "minimum": 1}})
+    user_id: str
+    title: str
+    description: str | None
+    complete: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+class TaskListResponse(SQLModel):
+    """A page of tasks, newest first, and the number of all that match."""
+
+    tasks: list[TaskResponse]
+    count: int = Field(ge=0)
