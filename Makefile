@@ -2,15 +2,16 @@
 .PHONY: help dev test lint types suite format migration openapi
 
 # uv makes the environment from the lock file. Where it is not installed, it is put into .uv.
-UV := $(or $(shell command -v uv),.uv/bin/uv)
+# The redirection makes make ask a shell: older ones look for a program called "command".
+UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 RUN := .venv/bin/
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-dev: $(UV) ## set up, and serve on http://127.0.0.1:8000 from taskwell.db
+dev: $(UV) ## set up, and serve on http://127.0.0.1:8000 from taskwell.db; ARGS go to taskwell dev
 	@$(UV) sync --locked --quiet --no-dev --inexact
-	@exec $(RUN)taskwell dev
+	@exec $(RUN)taskwell dev $(ARGS)
 
 test: lint types suite ## set up, and run every check there is
 

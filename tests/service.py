@@ -1,6 +1,5 @@
 """The service under test: the real application behind a real socket, and clients of it."""
 
-import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import uvicorn
 
 from taskwell.app import create_app
 from taskwell.migrations.runner import upgrade
+from taskwell.server import OPTIONS
 from taskwell.settings import Settings
 
 SECRET = "a-secret-of-the-test-suite-and-of-nothing-else"
@@ -66,19 +66,21 @@ class Service:
     state: dict[str, Any]
     http: httpx.Client
     engine: str
+    url_of_database: str
 
     def client(self, user: str | None = None) -> Client:
         return Client(self.http, user) if user else Client(self.http)
 
 
 @contextmanager
-def running(engine: str, **environment: str) -> Iterator[Service]:
-    """Serves on a free port, from a database that is migrated first."""
+def running(engine: str, *, migrate: bool = True, **environment: str) -> Iterator[Service]:
+    """Serves on a free port, from a database that is migrated first, unless there is none."""
     settings = Settings.read({"BETTER_AUTH_SECRET": SECRET, "TASKWELL_POOL_MIN": "1", **environment})
-    upgrade(settings.DATABASE_URL)
-    config = uvicorn.Config(create_app(settings), port=0, log_config=None, access_log=False, server_header=False)
+    if migrate:
+        upgrade(settings.DATABASE_URL)
+    config = uvicorn.Config(create_app(settings), port=0, log_config=None, **OPTIONS)
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
+    thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
         assert thread.is_alive(), "the service does not start"
@@ -86,6 +88,6 @@ def running(engine: str, **environment: str) -> Iterator[Service]:
     host, port = server.servers[0].sockets[0].getsockname()
     # Without TLS there is no store of certificates to load, which takes longer than most tests.
     with httpx.Client(base_url=f"http://{host}:{port}", timeout=15, verify=False) as http:  # noqa: S501
-        yield Service(str(http.base_url), settings, server.lifespan.state, http, engine)
+        yield Service(str(http.base_url), settings, server.lifespan.state, http, engine, environment["DATABASE_URL"])
     server.should_exit = True
     thread.join()

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TypedDict
 
+import httpx
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -12,7 +13,9 @@ from starlette.middleware.cors import CORSMiddleware
 
 import taskwell
 from taskwell import health
-from taskwell.auth.keys import SharedSecret
+from taskwell.auth.keys import Keys, SharedSecret
+from taskwell.auth.keyset import KeySet, fetch_from
+from taskwell.auth.metrics import AuthMetrics
 from taskwell.auth.tokens import Verifier
 from taskwell.database.port import Database, Query
 from taskwell.database.postgres import PostgresDatabase
@@ -30,6 +33,7 @@ from taskwell.tasks.repository import TaskRepository
 class State(TypedDict):
     """What a request finds in `request.state`."""
 
+    database: Database
     verifier: Verifier
     tasks: TaskRepository
     schema_revision: Query
@@ -42,13 +46,10 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[State]:
         del app
-        async with open_database(settings) as database:
+        async with open_database(settings) as database, open_verifier(settings) as verifier:
             yield State(
-                verifier=Verifier(
-                    keys=SharedSecret(settings.BETTER_AUTH_SECRET.get_secret_value()),
-                    issuer=settings.JWT_ISSUER,
-                    audiences=settings.JWT_AUDIENCE,
-                ),
+                database=database,
+                verifier=verifier,
                 tasks=TaskRepository(database),
                 schema_revision=database.prepare(health.schema_revision),
                 body_timeout_seconds=settings.TASKWELL_BODY_TIMEOUT_SECONDS,
@@ -86,6 +87,33 @@ def _layers(settings: Settings) -> list[Middleware]:
         expose_headers=["Location", "Retry-After", "WWW-Authenticate", "X-Request-ID"],
     )
     return [Middleware(RequestLayer), *([cors] if settings.TASKWELL_CORS_ORIGINS else []), Middleware(LastResort)]
+
+
+@asynccontextmanager
+async def open_verifier(settings: Settings) -> AsyncGenerator[Verifier]:
+    """What verifies tokens as `settings` say; while the context is entered, its keys are kept fresh."""
+    metrics = AuthMetrics()
+    async with open_keys(settings, metrics) as keys:
+        yield Verifier(
+            keys,
+            metrics,
+            issuer=settings.issuer,
+            audiences=settings.audiences,
+            algorithms=settings.JWT_ALGORITHM,
+        )
+
+
+@asynccontextmanager
+async def open_keys(settings: Settings, metrics: AuthMetrics) -> AsyncGenerator[Keys]:
+    """The keys that `settings` name: the shared secret, or the auth server's key set."""
+    if settings.BETTER_AUTH_SECRET:
+        yield SharedSecret(settings.BETTER_AUTH_SECRET.get_secret_value())
+        return
+    async with (
+        httpx.AsyncClient() as client,
+        KeySet(fetch_from(str(settings.key_set_url), client), metrics).kept_fresh() as keys,
+    ):
+        yield keys
 
 
 def open_database(settings: Settings) -> Database:

@@ -5,39 +5,53 @@ Each command imports what it needs when it runs, so that `--help` does not wait 
 
 import argparse
 import os
-import secrets
+import re
+import signal
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
+
+import taskwell
 
 if TYPE_CHECKING:
     from taskwell.settings import Settings
 
 DEVELOPMENT_DATABASE_URL = "sqlite:///taskwell.db"
-DEVELOPMENT_SECRET_FILE = Path(".taskwell/development-secret")
-DEMO_USER = "demo"
 
+FAILED = 1
 WRONG_USE = 2
+INTERRUPTED = 128 + signal.SIGINT
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status: 0 done, 1 failed, 2 wrongly used or set up."""
     options = _parser().parse_args(arguments)
-    # pydantic and SQLAlchemy take their time; an error in the arguments should not.
+    # pydantic takes its time; an error in the arguments should not.
     from taskwell.errors import Problem
     from taskwell.settings import SettingsError
 
     try:
         options.run(options)
     except SettingsError as error:
-        print(f"taskwell {options.command}: cannot start:\n{_indented(str(error))}", file=sys.stderr)
-        return WRONG_USE
+        return _complain(f"taskwell {options.command}: cannot start:\n{_indented(str(error))}", WRONG_USE)
     except Problem as problem:
-        print(f"taskwell {options.command}: {problem.detail} ({problem.cause})", file=sys.stderr)
-        return 1
+        cause = f" ({problem.cause})" if problem.cause else ""
+        return _complain(f"taskwell {options.command}: {problem.detail}{cause}", FAILED)
+    except OSError as error:
+        return _complain(f"taskwell {options.command}: {error}", FAILED)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return 0
+
+
+def _complain(reason: str, status: int) -> int:
+    print(reason, file=sys.stderr)
+    return status
+
+
+def _indented(lines: str) -> str:
+    return "\n".join(f"  {line}" for line in lines.splitlines())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,15 +60,18 @@ def _parser() -> argparse.ArgumentParser:
         description="A task API: FastAPI on PostgreSQL or SQLite, users from Better Auth.",
         epilog="Settings come from the environment and from .env; docs/settings.md lists them.",
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    parser.add_argument("--version", action="version", version=taskwell.__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
 
     serve = commands.add_parser(
         "serve",
         help="serve in production",
-        description="Serve in production. Needs DATABASE_URL and BETTER_AUTH_SECRET, and a migrated database.",
+        description="Serve in production. Needs DATABASE_URL, a migrated database, and BETTER_AUTH_URL or BETTER_AUTH_SECRET.",
     )
     _add_address(serve)
-    serve.add_argument("--workers", type=int, default=1, metavar="N", help="processes that serve (default: 1)")
+    serve.add_argument(
+        "--workers", type=_number(1, 256), default=1, metavar="N", help="processes that serve (default: 1)"
+    )
     serve.set_defaults(run=_serve)
 
     dev = commands.add_parser(
@@ -79,13 +96,19 @@ def _parser() -> argparse.ArgumentParser:
         description="Print a token, signed with BETTER_AUTH_SECRET, or else with the secret that `taskwell dev` made.",
     )
     token.add_argument("--user", required=True, metavar="ID", help="the user whose token it is")
-    token.add_argument("--ttl", type=int, default=900, metavar="SECONDS", help="how long it is valid (default: 900)")
+    token.add_argument(
+        "--ttl",
+        type=_number(1, 366 * 24 * 3600),
+        default=900,
+        metavar="SECONDS",
+        help="how long it is valid, up to a year (default: 900)",
+    )
     token.set_defaults(run=_token)
 
     openapi = commands.add_parser(
         "openapi",
         help="print the OpenAPI document",
-        description="Print the OpenAPI document, from which clients are generated.",
+        description="Print the OpenAPI document, from which clients are generated. Needs no settings.",
     )
     openapi.add_argument("--output", type=Path, metavar="FILE", help="write it to FILE instead")
     openapi.set_defaults(run=_openapi)
@@ -93,12 +116,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_address(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=8000, help="the port to listen on (default: 8000)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="the address to listen on; 0.0.0.0 is all of them (default: 127.0.0.1)"
+    )
+    parser.add_argument(
+        "--port", type=_number(0, 65535), default=8000, help="the port to listen on; 0 is a free one (default: 8000)"
+    )
 
 
-def _indented(lines: str) -> str:
-    return "\n".join(f"  {line}" for line in lines.splitlines())
+def _number(least: int, most: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not re.fullmatch("[0-9]{1,9}", text) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is no number from {least} to {most}")
+        return int(text)
+
+    return read
 
 
 # --- the commands
@@ -106,48 +138,36 @@ def _indented(lines: str) -> str:
 
 def _serve(options: argparse.Namespace) -> None:
     import asyncio
+    import logging
 
-    from taskwell.server import check_database, serve, serve_by_workers
-    from taskwell.settings import Settings, refuse_development_secret
+    from taskwell.settings import Settings
 
+    _end_when_told_to()
     settings = Settings.read(_environment())
-    refuse_development_secret(settings)
+    from taskwell.server import check_database, listen, serve, serve_by_workers, start_logging, url_of
+
+    start_logging(settings.TASKWELL_LOG_LEVEL)
     asyncio.run(check_database(settings))
-    if options.workers > 1:
-        serve_by_workers(settings, options.host, options.port, options.workers)
-    else:
-        serve(settings, options.host, options.port)
+    say = logging.getLogger(__name__).info
+    with listen(options.host, options.port) as listener:
+        if options.workers > 1:
+            say("serving at %s by %d processes", url_of(listener), options.workers)
+            serve_by_workers(settings, listener, options.workers)
+        else:
+            serve(settings, listener, lambda: say("serving at %s", url_of(listener)))
 
 
 def _dev(options: argparse.Namespace) -> None:
+    from taskwell.development import greeting
     from taskwell.migrations.runner import upgrade
-    from taskwell.server import serve
+    from taskwell.server import listen, serve, url_of
 
+    _end_when_told_to()
     settings = _development_settings()
-    upgrade(settings.DATABASE_URL)
-    address = f"http://{options.host}:{options.port}"
-    token = _sign(settings, DEMO_USER, ttl_seconds=24 * 3600)
-    print(
-        f"""
-Taskwell is about to serve at {address}
-
-  documentation  {address}/docs
-  a token for the user "{DEMO_USER}", valid for a day:
-
-{token}
-
-  a first task:
-
-curl -X POST {address}/api/{DEMO_USER}/tasks \\
-  -H 'Content-Type: application/json' \\
-  -H 'Authorization: Bearer {token}' \\
-  -d '{{"title": "Buy milk"}}'
-
-Another user's token: taskwell token --user ID. Stop with Ctrl-C.
-""",
-        flush=True,
-    )
-    serve(settings, options.host, options.port)
+    with listen(options.host, options.port) as listener:
+        upgrade(settings.DATABASE_URL)
+        text = greeting(settings, url_of(listener), f"{sys.argv[0]} token")
+        serve(settings, listener, lambda: print(text, flush=True))
 
 
 def _migrate(options: argparse.Namespace) -> None:
@@ -161,11 +181,19 @@ def _migrate(options: argparse.Namespace) -> None:
 
 
 def _token(options: argparse.Namespace) -> None:
-    print(_sign(_development_settings(), options.user, options.ttl))
+    from taskwell.auth.tokens import InvalidToken
+    from taskwell.development import sign
+
+    try:
+        print(sign(_development_settings(), options.user, options.ttl))
+    except InvalidToken:
+        reason = "taskwell token: --user must be 1 to 255 characters, none of them a control character"
+        sys.exit(_complain(reason, WRONG_USE))
 
 
 def _openapi(options: argparse.Namespace) -> None:
     import json
+    import secrets
 
     from taskwell.app import create_app
     from taskwell.settings import Settings
@@ -192,36 +220,26 @@ def _environment() -> Mapping[str, str]:
 
 def _development_settings() -> "Settings":
     """The settings, with defaults for what production must be told."""
+    from taskwell.development import development_secret
     from taskwell.settings import Settings, has_auth_mode
 
-    environment = {"DATABASE_URL": DEVELOPMENT_DATABASE_URL, **_environment()}
+    environment = dict(_environment())
+    if not environment.get("DATABASE_URL", "").strip():
+        environment["DATABASE_URL"] = DEVELOPMENT_DATABASE_URL
     if not has_auth_mode(environment):
-        environment["BETTER_AUTH_SECRET"] = _development_secret()
-    return Settings.read(environment)
+        environment["BETTER_AUTH_SECRET"] = development_secret()
+    return Settings.read(environment, development=True)
 
 
-def _development_secret() -> str:
-    """The secret of this working tree, made when it is first needed, and readable by its owner only."""
-    from taskwell.settings import DEVELOPMENT_SECRET_PREFIX
+def _end_when_told_to() -> None:
+    """SIGTERM and Ctrl-C are how a server is meant to end: quietly, as a success.
 
-    DEVELOPMENT_SECRET_FILE.parent.mkdir(exist_ok=True)
-    try:
-        # Two that start at once must agree: only one of them creates the file.
-        file = os.open(DEVELOPMENT_SECRET_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return DEVELOPMENT_SECRET_FILE.read_text(encoding="utf-8").strip()
-    with os.fdopen(file, "w", encoding="utf-8") as writable:
-        writable.write(secret := DEVELOPMENT_SECRET_PREFIX + secrets.token_urlsafe(32))
-    return secret
+    uvicorn finishes the requests in flight first, and then sends itself the signal once more.
+    """
 
+    def end(number: int, frame: object) -> NoReturn:
+        del number, frame
+        sys.exit(0)
 
-def _sign(settings: "Settings", user: str, ttl_seconds: int) -> str:
-    import jwt
-
-    now = int(time.time())
-    claims: dict[str, object] = {"sub": user, "iat": now, "exp": now + ttl_seconds}
-    if settings.JWT_ISSUER:
-        claims["iss"] = settings.JWT_ISSUER
-    if settings.JWT_AUDIENCE:
-        claims["aud"] = settings.JWT_AUDIENCE[0]
-    return jwt.encode(claims, settings.BETTER_AUTH_SECRET.get_secret_value(), "HS256")
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)

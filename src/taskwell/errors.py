@@ -16,6 +16,7 @@
     │   ├── NotMigrated          500
     │   └── NotReady             503
     ├── InternalError            500  INTERNAL_ERROR
+    ├── AuthUnavailable          503  AUTH_UNAVAILABLE
     └── Overloaded               503  OVERLOADED
 
 Code that meets a failure raises one of these and goes no further; nothing between it and the
@@ -209,6 +210,18 @@ class InternalError(Problem):
     status = 500
     code = "INTERNAL_ERROR"
     default_detail = "Something went wrong here. Report the request_id to the operator."
+
+
+class AuthUnavailable(Problem):
+    """The keys that tokens are verified with cannot be had, and none are cached."""
+
+    status = 503
+    code = "AUTH_UNAVAILABLE"
+    default_detail = "Tokens cannot be verified at the moment. Try again in a moment."
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"Retry-After": "5"}
 
 
 class Overloaded(Problem):

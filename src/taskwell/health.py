@@ -3,14 +3,15 @@
 from typing import Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from sqlalchemy import Select, String, column, select, table
 
 import taskwell
+from taskwell.auth.tokens import Verifier
 from taskwell.database.port import Query
-from taskwell.errors import NotMigrated, NotReady, Problem
-from taskwell.http.problems import openapi_responses
-from taskwell.migrations import HEAD
+from taskwell.errors import AuthUnavailable, InternalError, NotMigrated, NotReady, Problem
+from taskwell.http.openapi import Responses, problem_responses
+from taskwell.migrations import HEAD, NEWER_SCHEMA
 
 router = APIRouter(tags=["health"])
 
@@ -20,34 +21,49 @@ schema_revision: Select[str] = select(column("version_num", String)).select_from
 class Health(BaseModel):
     """The process is up."""
 
-    status: Literal["ok"] = "ok"
-    version: str = taskwell.__version__
+    status: Literal["ok"]
+    version: str = Field(description="The version of the service.")
 
 
 class Readiness(BaseModel):
     """Each part that the service needs for its job."""
 
-    status: Literal["ok"] = "ok"
-    database: Literal["ok"] = "ok"
-    keys: Literal["ok"] = "ok"
+    status: Literal["ok"]
+    database: Literal["ok"]
+    keys: Literal["ok"]
 
 
-@router.get("/health")
+_ON_HEALTH: Responses = {
+    200: {"content": {"application/json": {"example": {"status": "ok", "version": "1.0.0"}}}},
+    **problem_responses([InternalError]),
+}
+_ON_READY: Responses = {
+    200: {"content": {"application/json": {"example": {"status": "ok", "database": "ok", "keys": "ok"}}}},
+    **problem_responses(
+        [InternalError, NotReady, AuthUnavailable("keys: the auth server's key set has not arrived yet.")]
+    ),
+}
+
+
+@router.get("/health", responses=_ON_HEALTH, response_description="It is up.")
 async def health() -> Health:
     """Is the process up? Never touches the database, so that a serverless one may sleep."""
-    return Health()
+    return Health(status="ok", version=taskwell.__version__)
 
 
-@router.get("/health/ready", responses=openapi_responses([NotReady]))
+@router.get("/health/ready", responses=_ON_READY, response_description="It can.")
 async def ready(request: Request) -> Readiness:
     """Can it do its job: is the database reachable and migrated, are keys at hand?"""
+    verifier: Verifier = request.state.verifier
+    if not verifier.keys.ready:
+        raise AuthUnavailable("keys: the auth server's key set has not arrived yet.")
     try:
         await check_schema(request.state.schema_revision)
     except NotMigrated as problem:
         raise NotReady(f"database: {problem.detail}", cause=problem.cause) from problem
     except Problem as problem:
         raise NotReady(cause=problem.cause) from problem
-    return Readiness()
+    return Readiness(status="ok", database="ok", keys="ok")
 
 
 async def check_schema(schema_revision: Query) -> None:
@@ -57,5 +73,8 @@ async def check_schema(schema_revision: Query) -> None:
         NotMigrated: it has another, or none.
         DatabaseError: it cannot be reached.
     """
-    if [row["version_num"] for row in await schema_revision()] != [HEAD]:
-        raise NotMigrated
+    found = [row["version_num"] for row in await schema_revision()]
+    if found != [HEAD]:
+        # Our revisions are numbered; one that is no lower number is of a later version, or of another program.
+        behind = all(str(revision) < HEAD for revision in found)
+        raise NotMigrated(None if behind else NEWER_SCHEMA, cause=f"revision {found}, not {HEAD}")

@@ -16,24 +16,46 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
-    model_validator,
+    ValidationInfo,
+    field_validator,
 )
 
+from taskwell.auth.jwk import ASYMMETRIC_ALGORITHMS
+from taskwell.auth.site import AuthSite, check_url, parse_site
 from taskwell.database.urls import DatabaseURL, InvalidDatabaseURL, parse_database_url
 
 DEVELOPMENT_SECRET_PREFIX = "taskwell-development-only-"  # noqa: S105 - a mark, not a secret
 
 MIN_SECRET_BYTES = 32
+
+# With everything but letters and digits taken out. They stand in documentation and templates, so anybody can sign with them.
 _PLACEHOLDERS = (
     "changeme",
     "changethis",
+    "changeinproduction",
     "yoursecret",
+    "yoursupersecret",
+    "yourjwtsecret",
+    "yourbetterauthsecret",
+    "mysupersecret",
     "replaceme",
     "replacethis",
+    "replacewith",
     "placeholder",
     "betterauthsecret1234",
+    "opensslrand",
 )
+_MIN_DIFFERENT_CHARACTERS = 4
+
+_SECRET_NAMES = ("BETTER_AUTH_SECRET", "JWT_SECRET_KEY")
 _KEY_SET_NAMES = ("BETTER_AUTH_URL", "JWT_JWKS_URL", "BETTER_AUTH_PUBLIC_KEY_URL")
+_ALIASES = {"JWT_SECRET_KEY": "BETTER_AUTH_SECRET", "BETTER_AUTH_PUBLIC_KEY_URL": "JWT_JWKS_URL"}
+
+_NO_DATABASE = "is missing; set it to postgresql://user:password@host/database or sqlite:///taskwell.db"
+_NO_AUTH_MODE = (
+    "is missing; set it to where your Better Auth is, like https://app.example, "
+    "or else BETTER_AUTH_SECRET to the secret that your auth server signs tokens with"
+)
 
 
 class SettingsError(ValueError):
@@ -47,11 +69,17 @@ def _database_url(text: object) -> DatabaseURL:
         raise ValueError(str(error)) from None
 
 
+def _site(url: object) -> AuthSite:
+    return parse_site(str(url))
+
+
 def _strong(secret: SecretStr) -> SecretStr:
     value = secret.get_secret_value()
-    remedy = "make one with: openssl rand -base64 32"
+    remedy = "make one with `openssl rand -base64 32` and set it on the auth server too"
     if any(word in re.sub(r"[^a-z0-9]", "", value.lower()) for word in _PLACEHOLDERS):
         raise ValueError(f"is a well-known placeholder; {remedy}")
+    if len(set(value)) < _MIN_DIFFERENT_CHARACTERS <= len(value):
+        raise ValueError(f"is a few characters repeated; {remedy}")
     if len(value.encode()) < MIN_SECRET_BYTES:
         raise ValueError(f"is shorter than {MIN_SECRET_BYTES} bytes; {remedy}")
     return secret
@@ -63,7 +91,7 @@ def _comma_separated(text: object) -> tuple[str, ...]:
 
 def _origin(text: str) -> str:
     if not re.fullmatch(r"https?://[^/\s*?#@]+", text):
-        raise ValueError(f"{text!r} is no origin; write scheme and host as the browser does: https://app.example")
+        raise ValueError("is no origin; write scheme and host as the browser does: https://app.example")
     return text
 
 
@@ -79,14 +107,25 @@ class Settings(BaseModel):
     DATABASE_URL: Annotated[DatabaseURL, BeforeValidator(_database_url)]
     """Where the tasks are: `postgresql://user:password@host/database`, or `sqlite:///taskwell.db`."""
 
-    BETTER_AUTH_SECRET: Annotated[SecretStr, AfterValidator(_strong)]
-    """The secret that tokens are signed with by HS256, at least 32 bytes. `JWT_SECRET_KEY` is another name for it."""
+    BETTER_AUTH_URL: Annotated[AuthSite, BeforeValidator(_site)] | None = None
+    """Where Better Auth is. Tokens are verified with its key set; issuer and audience are its origin."""
+
+    JWT_JWKS_URL: Annotated[str, AfterValidator(check_url)] | None = None
+    """The key set, where it is not Better Auth's usual one. `BETTER_AUTH_PUBLIC_KEY_URL` is another name for it."""
+
+    BETTER_AUTH_SECRET: Annotated[SecretStr, AfterValidator(_strong)] | None = None
+    """The secret that tokens are signed with by HS256, at least 32 bytes, instead of a key set. `JWT_SECRET_KEY` is
+    another name for it."""
 
     JWT_ISSUER: str | None = None
-    """The `iss` that a token must have. Not looked at by default."""
+    """The `iss` that a token must have. By default the origin of `BETTER_AUTH_URL`; with a secret it is not looked at."""
 
     JWT_AUDIENCE: CommaSeparated = ()
-    """The `aud` values of which a token must have one, comma-separated. By default a token must have no `aud`."""
+    """The `aud` values of which a token must have one, comma-separated. By default the origin of `BETTER_AUTH_URL`;
+    with a secret a token must have no `aud`."""
+
+    JWT_ALGORITHM: CommaSeparated = ()
+    """The algorithms that are accepted, comma-separated. By default those that the keys are for."""
 
     TASKWELL_CORS_ORIGINS: Origins = ()
     """The origins whose pages may call this service from a browser, comma-separated. None by default."""
@@ -99,36 +138,55 @@ class Settings(BaseModel):
     TASKWELL_POOL_MIN: int = Field(default=5, ge=0, le=100)
     """Connections to PostgreSQL that each process opens at start."""
 
-    TASKWELL_POOL_MAX: int = Field(default=20, ge=1, le=1000)
+    TASKWELL_POOL_MAX: int = Field(default=20, ge=1, le=1000, validate_default=True)
     """Connections to PostgreSQL that each process has at most."""
 
     TASKWELL_BODY_TIMEOUT_SECONDS: float = Field(default=10, gt=0, le=300)
     """Seconds in which a request's body must have arrived."""
 
-    @model_validator(mode="after")
-    def _pool_is_a_range(self) -> Self:
-        if self.TASKWELL_POOL_MIN > self.TASKWELL_POOL_MAX:
-            raise ValueError("TASKWELL_POOL_MIN is larger than TASKWELL_POOL_MAX; lower it or raise the other")
-        return self
+    @field_validator("TASKWELL_POOL_MAX")
+    @classmethod
+    def _pool_is_a_range(cls, maximum: int, info: ValidationInfo) -> int:
+        if maximum < info.data.get("TASKWELL_POOL_MIN", 0):
+            raise ValueError("is less than TASKWELL_POOL_MIN; raise it, or lower the other")
+        return maximum
+
+    @property
+    def key_set_url(self) -> str | None:
+        """The key set that tokens are verified with, unless a secret is."""
+        return self.JWT_JWKS_URL or (self.BETTER_AUTH_URL.key_set_url if self.BETTER_AUTH_URL else None)
+
+    @property
+    def issuer(self) -> str | None:
+        """The `iss` that a token must have."""
+        return self.JWT_ISSUER or (self.BETTER_AUTH_URL.origin if self.BETTER_AUTH_URL else None)
+
+    @property
+    def audiences(self) -> tuple[str, ...]:
+        """The `aud` values of which a token must have one."""
+        return self.JWT_AUDIENCE or ((self.BETTER_AUTH_URL.origin,) if self.BETTER_AUTH_URL else ())
 
     @classmethod
-    def read(cls, environment: Mapping[str, str]) -> Self:
+    def read(cls, environment: Mapping[str, str], *, development: bool = False) -> Self:
         """The settings in `environment`, where an empty value is as good as none.
+
+        Only with `development` is the secret accepted that `taskwell dev` made.
 
         Raises:
             SettingsError: they cannot be used.
         """
-        values = {name: value for name, value in environment.items() if value.strip()}
-        problems = [*_unknown(values), *_auth_mode(values)]
-        values.setdefault("BETTER_AUTH_SECRET", values.get("JWT_SECRET_KEY", ""))
+        values = _given(environment)
+        reasons = [*_unknown(values), *_auth_mode(values, development=development)]
+        aliased = {name: alias for alias, name in _ALIASES.items() if alias in values and name not in values}
+        fields = {
+            name: values[aliased.get(name, name)] for name in cls.model_fields if aliased.get(name, name) in values
+        }
         try:
-            settings = cls.model_validate({name: values[name] for name in cls.model_fields if name in values})
+            settings = cls.model_validate(fields)
         except ValidationError as error:
-            seen = " ".join(problems)
-            problems += [line for line in _lines(error) if line.partition(":")[0] not in seen]
-            raise SettingsError("\n".join(problems)) from None
-        if problems:
-            raise SettingsError("\n".join(problems))
+            raise SettingsError("\n".join([*reasons, *_broken_rules(error, aliased)])) from None
+        if reasons:
+            raise SettingsError("\n".join(reasons))
         return settings
 
 
@@ -139,67 +197,73 @@ def read_database_url(environment: Mapping[str, str]) -> DatabaseURL:
         SettingsError: it is missing or cannot be used.
     """
     try:
-        return parse_database_url(environment["DATABASE_URL"])
+        return parse_database_url(_given(environment)["DATABASE_URL"])
     except KeyError:
-        raise SettingsError(f"DATABASE_URL: {_REMEDIES['DATABASE_URL']}") from None
+        raise SettingsError(f"DATABASE_URL: {_NO_DATABASE}") from None
     except InvalidDatabaseURL as error:
         raise SettingsError(f"DATABASE_URL: {error}") from None
 
 
 def has_auth_mode(environment: Mapping[str, str]) -> bool:
     """Whether the environment says how tokens are verified."""
-    return any(environment.get(name, "").strip() for name in ("BETTER_AUTH_SECRET", "JWT_SECRET_KEY", *_KEY_SET_NAMES))
+    return not _given(environment).keys().isdisjoint((*_SECRET_NAMES, *_KEY_SET_NAMES))
 
 
-def refuse_development_secret(settings: Settings) -> None:
-    """Keeps the secret that `taskwell dev` made out of production.
-
-    Raises:
-        SettingsError: it is the one in use.
-    """
-    if settings.BETTER_AUTH_SECRET.get_secret_value().startswith(DEVELOPMENT_SECRET_PREFIX):
-        raise SettingsError(
-            "BETTER_AUTH_SECRET: is the development secret, which lies in a file of the working tree; "
-            "set the secret of your auth server"
-        )
+def _given(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if value.strip()}
 
 
 def _unknown(values: Mapping[str, str]) -> list[str]:
     """A misspelt setting would silently leave its default in force."""
     ours = [name for name in Settings.model_fields if name.startswith("TASKWELL_")]
-    lines: list[str] = []
+    reasons: list[str] = []
     for name in sorted(values):
-        if name.startswith("TASKWELL_") and name not in ours:
-            close = difflib.get_close_matches(name, ours, 1)
-            lines.append(f"{name}: is no setting" + (f"; did you mean {close[0]}?" if close else "; remove it"))
-    return lines
+        if name.upper().startswith("TASKWELL_") and name not in ours:
+            close = difflib.get_close_matches(name.upper(), ours, 1, cutoff=0.8)
+            reasons.append(f"{name}: is no setting; " + (f"did you mean {close[0]}?" if close else "remove it"))
+    return reasons
 
 
-def _auth_mode(values: Mapping[str, str]) -> list[str]:
-    secrets = {values[name] for name in ("BETTER_AUTH_SECRET", "JWT_SECRET_KEY") if name in values}
+def _auth_mode(values: Mapping[str, str], *, development: bool) -> list[str]:
+    """Tokens are verified in exactly one way, and in production never by a secret that lies in a working tree."""
+    secrets = [name for name in _SECRET_NAMES if name in values]
     key_set = next((name for name in _KEY_SET_NAMES if name in values), None)
+    reasons = [
+        f"{name}: is the development secret, which a file of the working tree holds; set that of your auth server"
+        for name in secrets
+        if DEVELOPMENT_SECRET_PREFIX in values[name] and not development
+    ]
     if secrets and key_set:
-        return [f"{key_set}: contradicts BETTER_AUTH_SECRET; tokens are verified in one way only, so unset one of them"]
-    if key_set:
-        return [f"{key_set}: this version cannot verify by key set yet; set BETTER_AUTH_SECRET instead"]
-    if len(secrets) > 1:
-        return ["JWT_SECRET_KEY: contradicts BETTER_AUTH_SECRET, whose other name it is; unset one of them"]
-    if not secrets:
-        return ["BETTER_AUTH_SECRET: is missing; set it to the secret that your auth server signs tokens with"]
-    return []
+        reasons.append(
+            f"{key_set}: contradicts {secrets[0]}; tokens are verified in one way only, so unset one of them"
+        )
+    elif not key_set and not secrets:
+        reasons.append(f"BETTER_AUTH_URL: {_NO_AUTH_MODE}")
+    elif key_set and "BETTER_AUTH_URL" not in values:
+        reasons += [
+            f"{name}: is missing; without BETTER_AUTH_URL nothing says what a token's {claim} must be"
+            for name, claim in (("JWT_ISSUER", "iss"), ("JWT_AUDIENCE", "aud"))
+            if name not in values
+        ]
+    reasons += [
+        f"{alias}: contradicts {name}, whose other name it is; unset one of them"
+        for alias, name in _ALIASES.items()
+        if alias in values and values.get(name, values[alias]) != values[alias]
+    ]
+    known = frozenset({"HS256"}) if secrets else ASYMMETRIC_ALGORITHMS
+    if unknown := set(_comma_separated(values.get("JWT_ALGORITHM", ""))) - known:
+        reasons.append(f"JWT_ALGORITHM: has {', '.join(sorted(unknown))}; here may stand {', '.join(sorted(known))}")
+    return reasons
 
 
-_REMEDIES = {
-    "DATABASE_URL": "is missing; set it to postgresql://user:password@host/database or sqlite:///taskwell.db",
-}
-
-
-def _lines(error: ValidationError) -> list[str]:
-    lines: list[str] = []
+def _broken_rules(error: ValidationError, aliased: Mapping[str, str]) -> list[str]:
+    """What pydantic found, as `NAME: what to do`, under the name that was used."""
+    reasons: list[str] = []
     for part in error.errors(include_url=False, include_context=False, include_input=False):
-        name = str(part["loc"][0]) if part["loc"] else ""
+        name, *entry = part["loc"]
         message = part["msg"].removeprefix("Value error, ").replace("Input should", "must")
         if part["type"] == "missing":
-            message = _REMEDIES.get(name, "is missing")
-        lines.append(f"{name}: {message}" if name else message)
-    return lines
+            message = _NO_DATABASE
+        used = aliased.get(str(name), name)
+        reasons.append(f"{used}: " + (f"entry {int(entry[0]) + 1} " if entry else "") + message)
+    return reasons

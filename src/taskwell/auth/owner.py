@@ -8,10 +8,11 @@ from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 from starlette.requests import Request
 
-from taskwell.auth.tokens import InvalidToken, UserId, Verifier
-from taskwell.errors import AuthForbidden, AuthInvalid, AuthMissing, Problem
+from taskwell.auth.keys import KeysUnavailable
+from taskwell.auth.tokens import Cause, InvalidToken, UserId, Verifier
+from taskwell.errors import AuthForbidden, AuthInvalid, AuthMissing, AuthUnavailable, Problem
 
-AUTH_PROBLEMS: list[type[Problem]] = [AuthMissing, AuthInvalid, AuthForbidden]
+AUTH_PROBLEMS: list[type[Problem]] = [AuthMissing, AuthInvalid, AuthForbidden, AuthUnavailable]
 
 
 async def authenticate(request: Request) -> None:
@@ -20,6 +21,7 @@ async def authenticate(request: Request) -> None:
     Raises:
         AuthMissing: no bearer token was sent.
         AuthInvalid: the token is not accepted.
+        AuthUnavailable: there are no keys to verify it with.
         AuthForbidden: it is for another user than the path's.
     """
     verifier: Verifier = request.state.verifier
@@ -27,6 +29,8 @@ async def authenticate(request: Request) -> None:
         user = await verifier.verify(_bearer_token(request.headers.getlist("authorization")))
     except InvalidToken as error:
         raise AuthInvalid(str(error)) from None
+    except KeysUnavailable:
+        raise AuthUnavailable(cause="no key set has arrived yet") from None
     if user != request.path_params["user_id"]:
         raise AuthForbidden
     request.state.owner = user
@@ -35,7 +39,7 @@ async def authenticate(request: Request) -> None:
 def _bearer_token(headers: Sequence[str]) -> str:
     """The token of the one Authorization header (RFC 6750, section 2.1)."""
     if len(headers) > 1:
-        raise InvalidToken("more than one Authorization header")
+        raise InvalidToken(Cause.MALFORMED, "more than one Authorization header")
     scheme, _, token = (headers[0] if headers else "").partition(" ")
     token = token.strip(" ")
     if scheme.lower() != "bearer" or not token:
@@ -54,7 +58,12 @@ class _Bearer(SecurityBase):
         request: Request,
         user_id: Annotated[
             str,
-            Path(min_length=1, max_length=255, description="The user's identifier at the auth server."),
+            Path(
+                min_length=1,
+                max_length=255,
+                description="The user's identifier at the auth server.",
+                examples=["user_abc123"],
+            ),
         ],
     ) -> UserId:
         del user_id  # declared for the document; `authenticate` has compared it

@@ -1,21 +1,26 @@
 """Verifying JSON Web Tokens (RFC 7519). Knows no HTTP.
 
-Each check is cheaper than the next, and a token has to be exactly what RFC 7515 describes before
-anything about it is believed. PyJWT checks the signature and the registered claims; in front of it stand the
-checks that it leaves to its caller (types of the times, duplicate members, `crit` and its kin).
+Each check is cheaper than the next: a token seen before, its form, its header, its claims, its key, its signature. Nothing is believed
+before the last. PyJWT checks the registered claims and the signature; in front of it stand the checks that it leaves to its caller
+(one spelling, duplicate members, `crit` and its kin, types of the times).
 """
 
 import base64
 import json
-import math
 import re
-from collections.abc import Sequence
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import sha256
 from typing import NewType, cast
 
 import jwt
+from jwt.algorithms import OKPAlgorithm
 
-from taskwell.auth.keys import Keys, UnknownKey
+from taskwell.auth.keys import Key, Keys, UnknownKey
+from taskwell.auth.metrics import AuthMetrics
 
 UserId = NewType("UserId", str)
 """A user's identifier at the auth server: opaque, 1 to 255 characters."""
@@ -23,69 +28,189 @@ UserId = NewType("UserId", str)
 MAX_TOKEN_BYTES = 8 * 1024
 MAX_USER_CHARACTERS = 255
 LEEWAY_SECONDS = 5
+MAX_TIME = 10**12
+MAX_DEPTH = 16
+CACHE_SIZE = 4096
+CACHE_SECONDS = 300
 
 _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 _TOKEN_TYPES = ("jwt", "at+jwt")
 _UNUSABLE_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
+_signatures = jwt.PyJWS()
+# RFC 9864's name for the one curve that EdDSA is used with here.
+_signatures.register_algorithm("Ed25519", OKPAlgorithm())
+
 Members = dict[str, object]
 
 
+class Cause(StrEnum):
+    """Why a token is refused: for the log and the counters, never for the client."""
+
+    MALFORMED = "malformed"
+    HEADER = "header"
+    TIMES = "times"
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not_yet_valid"
+    ISSUER = "issuer"
+    AUDIENCE = "audience"
+    USER = "user"
+    UNKNOWN_KEY = "unknown_key"
+    ALGORITHM = "algorithm"
+    SIGNATURE = "signature"
+
+
 class InvalidToken(Exception):
-    """The token is not accepted; the message is the cause, for the log."""
+    """The token is not accepted. The message is for the log, and holds nothing of the token."""
+
+    def __init__(self, cause: Cause, message: str) -> None:
+        super().__init__(f"{cause}: {message}")
+        self.cause = cause
 
 
 @dataclass(frozen=True, slots=True)
-class Verifier:
-    """Decides whose a token is.
+class _Verified:
+    """What is remembered of a token: whose it is, by which key, and how long that holds."""
 
-    `issuer` and `audiences`, where given, must be matched. A token for an audience is refused where none
-    is configured, as RFC 7519, section 4.1.3 demands.
+    user: UserId
+    kid: str | None
+    key: Key
+    until: float
+
+
+class Verifier:
+    """Decides whose a token is, and remembers the tokens it believed.
+
+    `issuer` and `audiences`, where given, must be matched. A token for an audience is refused where none is
+    configured, as RFC 7519, section 4.1.3 demands. `algorithms`, where given, narrow what the keys allow.
     """
 
-    keys: Keys
-    issuer: str | None = None
-    audiences: Sequence[str] = ()
+    def __init__(  # noqa: PLR0913 - what a token is measured by
+        self,
+        keys: Keys,
+        metrics: AuthMetrics,
+        *,
+        issuer: str | None = None,
+        audiences: Sequence[str] = (),
+        algorithms: Sequence[str] = (),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.keys = keys
+        self._metrics = metrics
+        self._issuer = issuer
+        self._audiences = audiences
+        self._algorithms = algorithms
+        self._clock = clock
+        self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
 
     async def verify(self, token: str) -> UserId:
         """The user whose token this is.
 
         Raises:
             InvalidToken: it is malformed, wrongly signed, expired or not yet valid, for somebody else, or names no user.
+            KeysUnavailable: there are no keys to verify it with.
         """
+        digest = sha256(token.encode(errors="surrogateescape")).digest()
+        if remembered := self._remembered(digest):
+            self._metrics.cache_hits += 1
+            return remembered.user
+        self._metrics.cache_misses += 1
+        try:
+            verified = await self._verify(token)
+        except InvalidToken as error:
+            self._metrics.refusals[error.cause] += 1
+            raise
+        self._remember(digest, verified)
+        return verified.user
+
+    async def _verify(self, token: str) -> _Verified:
         header, claims = _read(token)
         _check_header(header)
-        try:
-            key = await self.keys.find(cast("str | None", header.get("kid")))
-        except UnknownKey:
-            raise InvalidToken("no key is known under its kid") from None
-        if header.get("alg") != key.algorithm:
-            raise InvalidToken("its algorithm is not its key's")
-        _check_times(claims)
+        _check_types_of_times(claims)
+        self._check_claims(token)
+        user = _user(claims)
+        kid = cast("str | None", header.get("kid"))
+        key = await self._key(kid)
+        self._check_signature(token, str(header.get("alg")), key)
+        until = min(cast("float", claims["exp"]), self._clock() + CACHE_SECONDS)
+        return _Verified(user, kid, key, until)
+
+    def _check_claims(self, token: str) -> None:
         try:
             jwt.decode(
                 token,
-                key.material,
-                algorithms=[key.algorithm],
-                issuer=self.issuer,
-                audience=self.audiences or None,
+                issuer=self._issuer,
+                audience=self._audiences or None,
                 leeway=LEEWAY_SECONDS,
-                options={"require": ["exp"], "strict_aud": False},
+                options={
+                    "verify_signature": False,
+                    "require": ["exp"],
+                    "verify_exp": True,
+                    "verify_nbf": True,
+                    "verify_iat": True,
+                    "verify_iss": True,
+                    "verify_aud": True,
+                },
             )
         except jwt.InvalidTokenError as error:
-            raise InvalidToken(f"{type(error).__name__}: {error}") from None
-        return _user(claims)
+            raise InvalidToken(_cause(error), str(error)) from None
+
+    async def _key(self, kid: str | None) -> Key:
+        if key := self.keys.find(kid):
+            return key
+        try:
+            return await self.keys.seek(kid)
+        except UnknownKey:
+            raise InvalidToken(Cause.UNKNOWN_KEY, "no key is known under its kid") from None
+
+    def _check_signature(self, token: str, algorithm: str, key: Key) -> None:
+        if algorithm not in key.algorithms or (self._algorithms and algorithm not in self._algorithms):
+            raise InvalidToken(Cause.ALGORITHM, "its algorithm is not its key's, or not among the accepted ones")
+        try:
+            _signatures.decode(token, key.material, algorithms=[algorithm])
+        except jwt.PyJWTError as error:
+            raise InvalidToken(Cause.SIGNATURE, str(error)) from None
+
+    def _remembered(self, digest: bytes) -> _Verified | None:
+        """What is remembered of the token, if its time is not up and its key is still that key."""
+        verified = self._verified.get(digest)
+        if verified is None:
+            return None
+        if self._clock() >= verified.until or self.keys.find(verified.kid) is not verified.key:
+            del self._verified[digest]
+            return None
+        self._verified.move_to_end(digest)
+        return verified
+
+    def _remember(self, digest: bytes, verified: _Verified) -> None:
+        self._verified[digest] = verified
+        if len(self._verified) > CACHE_SIZE:
+            self._verified.popitem(last=False)
+
+
+_CAUSES: dict[type[jwt.InvalidTokenError], Cause] = {
+    jwt.ExpiredSignatureError: Cause.EXPIRED,
+    jwt.ImmatureSignatureError: Cause.NOT_YET_VALID,
+    jwt.InvalidIssuerError: Cause.ISSUER,
+    jwt.InvalidAudienceError: Cause.AUDIENCE,
+}
+
+
+def _cause(error: jwt.InvalidTokenError) -> Cause:
+    if isinstance(error, jwt.MissingRequiredClaimError):
+        return {"exp": Cause.TIMES, "iss": Cause.ISSUER, "aud": Cause.AUDIENCE}[error.claim]
+    return _CAUSES.get(type(error), Cause.MALFORMED)
 
 
 def _read(token: str) -> tuple[Members, Members]:
-    """Header and claims, not yet verified."""
+    """Header and claims, not yet believed."""
     if len(token) > MAX_TOKEN_BYTES:
-        raise InvalidToken("longer than 8 KiB")
+        raise InvalidToken(Cause.MALFORMED, "longer than 8 KiB")
     parts = _COMPACT.fullmatch(token)
     if parts is None:
-        raise InvalidToken("not three base64url parts")
-    header, claims, signature = (_decode(part) for part in parts.groups())
-    del signature  # decoded to see that it is canonical
+        raise InvalidToken(Cause.MALFORMED, "not three base64url parts")
+    # The signature, too, has one spelling only.
+    header, claims, _ = [_decode(part) for part in parts.groups()]
     return _members(header), _members(claims)
 
 
@@ -94,9 +219,9 @@ def _decode(part: str) -> bytes:
     try:
         data = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
     except ValueError:
-        raise InvalidToken("not base64url") from None
+        raise InvalidToken(Cause.MALFORMED, "not base64url") from None
     if base64.urlsafe_b64encode(data).rstrip(b"=") != part.encode():
-        raise InvalidToken("not canonical base64url")
+        raise InvalidToken(Cause.MALFORMED, "not canonical base64url")
     return data
 
 
@@ -105,10 +230,18 @@ def _members(text: bytes) -> Members:
     try:
         members = json.loads(text.decode(), object_pairs_hook=_unique)
     except (ValueError, RecursionError):
-        raise InvalidToken("not JSON") from None
-    if not isinstance(members, dict):
-        raise InvalidToken("not a JSON object")
+        raise InvalidToken(Cause.MALFORMED, "not JSON") from None
+    if not isinstance(members, dict) or _is_deeper_than(MAX_DEPTH, cast("Members", members)):
+        raise InvalidToken(Cause.MALFORMED, "not a JSON object, or one nested deeply")
     return cast("Members", members)
+
+
+def _is_deeper_than(levels: int, value: object) -> bool:
+    # Where Python's own limit lies differs from version to version.
+    if not isinstance(value, dict | list):
+        return False
+    parts = cast("Members", value).values() if isinstance(value, dict) else cast("list[object]", value)
+    return levels == 0 or any(_is_deeper_than(levels - 1, part) for part in parts)
 
 
 def _unique(pairs: list[tuple[str, object]]) -> Members:
@@ -122,26 +255,27 @@ def _check_header(header: Members) -> None:
     """Refuses what changes the meaning of a token, and what is no access token."""
     for name in ("crit", "b64", "zip"):
         if name in header:
-            raise InvalidToken(f"its header has {name}")
+            raise InvalidToken(Cause.HEADER, f"its header has {name}")
     if "kid" in header and not isinstance(header["kid"], str):
-        raise InvalidToken("its kid is not a string")
+        raise InvalidToken(Cause.HEADER, "its kid is not a string")
     if "typ" in header and str(header["typ"]).lower().removeprefix("application/") not in _TOKEN_TYPES:
-        raise InvalidToken("its typ is not JWT")
+        raise InvalidToken(Cause.HEADER, "its typ is not JWT")
 
 
-def _check_times(claims: Members) -> None:
+def _check_types_of_times(claims: Members) -> None:
     """Times are numbers (RFC 7519, section 2, NumericDate); PyJWT would also read a string of digits."""
     for name in ("exp", "nbf", "iat"):
         value = claims.get(name, 0)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise InvalidToken(f"its {name} is not a number")
+        # Written so that NaN, of which no comparison is true, is refused too.
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < MAX_TIME:
+            raise InvalidToken(Cause.TIMES, f"its {name} is not a number, or no sane one")
 
 
 def _user(claims: Members) -> UserId:
     """The `user_id` claim, or else `sub`; where both are there, they agree."""
     user = claims.get("user_id", claims.get("sub"))
     if claims.get("sub", user) != user:
-        raise InvalidToken("its user_id and sub disagree")
+        raise InvalidToken(Cause.USER, "its user_id and sub disagree")
     if not isinstance(user, str) or not 1 <= len(user) <= MAX_USER_CHARACTERS or _UNUSABLE_CHARACTER.search(user):
-        raise InvalidToken("it names no usable user")
+        raise InvalidToken(Cause.USER, "it names no usable user")
     return UserId(user)

@@ -40,13 +40,16 @@ class Pool:
     async def open(self) -> None:
         """Connects `minimum` times. A database that cannot be reached yet is no reason not to start."""
         attempts = [connect(self._url) for _ in range(self._minimum)]
+        causes: set[str | None] = set()
         for result in await asyncio.gather(*attempts, return_exceptions=True):
             if isinstance(result, DatabaseError):
-                logger.warning("starting without the database: %s", result.cause)
+                causes.add(result.cause)
             elif isinstance(result, BaseException):
                 raise result
             else:
                 self._idle.append(result)
+        for cause in causes:
+            logger.warning("starting without the database: %s", cause)
 
     async def close(self) -> None:
         """Closes the idle connections."""

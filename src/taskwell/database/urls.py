@@ -1,13 +1,19 @@
 """Database URLs as people paste them."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 from urllib.parse import parse_qs, unquote, urlsplit
 
-_POSTGRES_SCHEMES = ("postgres", "postgresql", "postgresql+asyncpg")
 SSLMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+
+POSTGRES_PORT = 5432
+
+_POSTGRES_SCHEMES = ("postgres", "postgresql", "postgresql+asyncpg")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f]")
+_ENCODE_PASSWORD = "percent-encode what is no letter or digit in the password"  # noqa: S105 - advice
 
 
 class InvalidDatabaseURL(ValueError):
@@ -45,11 +51,13 @@ def parse_database_url(text: str) -> DatabaseURL:
     Raises:
         InvalidDatabaseURL: it is not the URL of a database this service can use.
     """
-    text = text.strip().strip("'\"")
+    text = text.strip().strip("'\"").strip()
     scheme, separator, rest = text.partition("://")
-    if separator and scheme == "sqlite":
+    if _CONTROL_CHARACTER.search(unquote(text)):
+        raise InvalidDatabaseURL("holds a control character; remove it")
+    if separator and scheme.lower() == "sqlite":
         return _sqlite(rest)
-    if separator and scheme in _POSTGRES_SCHEMES:
+    if separator and scheme.lower() in _POSTGRES_SCHEMES:
         return _postgres(text)
     raise InvalidDatabaseURL("must begin with postgresql:// or sqlite:///")
 
@@ -59,20 +67,23 @@ def _sqlite(rest: str) -> SQLiteURL:
     path = unquote(rest.removeprefix("/"))
     if not rest.startswith("/") or not path or path.startswith(":memory:"):
         raise InvalidDatabaseURL("must name a file: sqlite:///taskwell.db or sqlite:////var/lib/taskwell.db")
-    if "?" in path:
-        raise InvalidDatabaseURL("an SQLite URL takes no parameters")
+    if "?" in rest:
+        raise InvalidDatabaseURL("must have no parameters, as it names an SQLite file; remove what follows the ?")
     return SQLiteURL(Path(path))
 
 
 def _postgres(text: str) -> PostgresURL:
     try:
         parts = urlsplit(text)
-        port = parts.port or 5432
+        port = parts.port or POSTGRES_PORT
     except ValueError:
-        raise InvalidDatabaseURL("has a host or port that cannot be read; percent-encode the password") from None
+        raise InvalidDatabaseURL(f"has a host or port that cannot be read; {_ENCODE_PASSWORD}") from None
+    # What follows the host would be part of a password that holds a `/`, `?` or `#`, and must not be quoted below.
+    if parts.fragment or "@" in parts.path + parts.query:
+        raise InvalidDatabaseURL(f"has a # or an @ in the wrong place; {_ENCODE_PASSWORD}")
     database = unquote(parts.path.removeprefix("/"))
     if not parts.hostname or not parts.username or not database:
-        raise InvalidDatabaseURL("must be of the form postgresql://user:password@host/database")
+        raise InvalidDatabaseURL(f"must be of the form postgresql://user:password@host/database; {_ENCODE_PASSWORD}")
     return PostgresURL(
         host=unquote(parts.hostname),
         port=port,
@@ -87,8 +98,9 @@ def _sslmode(parameters: dict[str, list[str]], host: str) -> SSLMode:
     unknown = sorted(parameters.keys() - {"sslmode"})
     if unknown:
         raise InvalidDatabaseURL(f"has parameters that are not known: {', '.join(unknown)}; remove them")
-    (mode,) = parameters.get("sslmode", ["disable" if host in _LOOPBACK else "require"])
+    given = parameters.get("sslmode", ["disable" if host in _LOOPBACK else "require"])
     modes: tuple[SSLMode, ...] = get_args(SSLMode)
-    if mode not in modes:
-        raise InvalidDatabaseURL(f"sslmode must be one of {', '.join(modes)}")
-    return mode
+    for mode in modes:
+        if given == [mode]:
+            return mode
+    raise InvalidDatabaseURL(f"has an sslmode that is not known; it is one of {', '.join(modes)}")

@@ -87,10 +87,10 @@ class LastResort:
 
 def _request_id(scope: Scope) -> str:
     sent = Headers(scope=scope).get("x-request-id", "")
-    return sent if _ACCEPTABLE_REQUEST_ID.fullmatch(sent) else _ulid()
+    return sent if _ACCEPTABLE_REQUEST_ID.fullmatch(sent) else new_request_id()
 
 
-def _ulid() -> str:
+def new_request_id() -> str:
     """A ULID (github.com/ulid/spec): 48 bits of milliseconds and 80 random ones, sortable by time."""
     value = int(time.time() * 1000) << 80 | secrets.randbits(80)
     return "".join([_PAIRS[value >> shift & 1023] for shift in range(120, -1, -10)])

@@ -31,11 +31,11 @@ def _possible_id(number: int) -> int:
     return number if 1 <= number <= MAX_BIGINT else 0
 
 
-Integer = Annotated[int, BeforeValidator(_integer)]
-"""A decimal integer: an optional minus and digits, nothing else."""
+DecimalDigits = BeforeValidator(_integer)
+"""Behind an `int` and its range: an optional minus and digits, nothing else."""
 
-Boolean = Annotated[bool, BeforeValidator(_boolean)]
-"""`true` or `false`."""
+Boolean = Annotated[bool | None, BeforeValidator(_boolean), WithJsonSchema({"type": "boolean"})]
+"""`true` or `false`; no text means None, which is for the default alone."""
 
 RowId = Annotated[
     int,

@@ -1,9 +1,9 @@
-"""How a `Problem` becomes an answer: the one body, the handlers, and what OpenAPI says of them."""
+"""How a `Problem` becomes an answer: the one body, and the handlers."""
 
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TypedDict
@@ -32,6 +32,9 @@ from taskwell.errors import (
 logger = logging.getLogger("taskwell.problems")
 
 PROBLEM_JSON = "application/problem+json"
+
+# "Not acceptable": RFC 9110, section 12.4.2.
+_WEIGHT_ZERO = re.compile(r";\s*q=0(\.0*)?$")
 
 # A body of 64 KiB can break thousands of rules; the first of them help, all of them only amplify.
 MAX_VIOLATIONS = 20
@@ -72,8 +75,8 @@ def problem_response(scope: Scope, problem: Problem) -> Response:
 
 
 def _prefers_problem_json(accept: Sequence[str]) -> bool:
-    ranges = (part.strip().lower() for value in accept for part in value.split(","))
-    return any(part.split(";")[0].rstrip() == PROBLEM_JSON and "q=0" not in part for part in ranges)
+    ranges = [part.strip().lower() for value in accept for part in value.split(",")]
+    return any(part.split(";")[0].rstrip() == PROBLEM_JSON and not _WEIGHT_ZERO.search(part) for part in ranges)
 
 
 # --- the handlers
@@ -112,9 +115,12 @@ async def handle_http_exception(request: Request, error: HTTPException) -> Respo
 def _allowed_methods(request: Request) -> list[str]:
     """All methods of the path. Several routes share one; Starlette names those of the first."""
     methods: set[str] = set()
+    # A mount has moved its own prefix from the path into `root_path`.
+    scope = {**request.scope, "root_path": request.scope.get("app_root_path", "")}
     for route in iter_route_contexts(request.app.routes):
-        if route.matches(request.scope)[0] is not Match.NONE:
-            methods |= route.methods or set()
+        if route.matches(scope)[0] is not Match.NONE:
+            # A mount has no methods of its own; ours serve files.
+            methods |= route.methods or {"GET"}
     return sorted(methods | {"HEAD"} if "GET" in methods else methods)
 
 
@@ -167,82 +173,3 @@ def _place(loc: Sequence[str | int]) -> str:
     if loc[0] == "body" and len(loc) > 1:
         loc = loc[1:]
     return " ".join(str(part) for part in loc)
-
-
-# --- what OpenAPI says
-
-PROBLEM_SCHEMA: dict[str, object] = {
-    "title": "Problem",
-    "description": "The one body of every error.",
-    "type": "object",
-    "required": ["detail", "error_code", "timestamp", "request_id"],
-    "properties": {
-        "detail": {"type": "string", "description": "What went wrong, in words a person can act on."},
-        "error_code": {"type": "string", "description": "What went wrong, for a program."},
-        "timestamp": {"type": "string", "format": "date-time"},
-        "request_id": {"type": "string", "description": "Also in the X-Request-ID header, and in the log."},
-        "errors": {
-            "type": "array",
-            "description": "With VALIDATION_ERROR: each broken rule, never with the value that was sent.",
-            "items": {"$ref": "#/components/schemas/Violation"},
-        },
-    },
-}
-
-PROBLEM_DETAILS_SCHEMA: dict[str, object] = {
-    "title": "ProblemDetails",
-    "description": "The same with the members of RFC 9457, for `Accept: application/problem+json`.",
-    "allOf": [
-        {"$ref": "#/components/schemas/Problem"},
-        {
-            "type": "object",
-            "required": ["type", "title", "status", "instance"],
-            "properties": {
-                "type": {"type": "string", "format": "uri-reference"},
-                "title": {"type": "string"},
-                "status": {"type": "integer"},
-                "instance": {"type": "string", "format": "uri-reference"},
-            },
-        },
-    ],
-}
-
-VIOLATION_SCHEMA: dict[str, object] = {
-    "title": "Violation",
-    "type": "object",
-    "required": ["loc", "msg", "type"],
-    "properties": {
-        "loc": {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "integer"}]}},
-        "msg": {"type": "string"},
-        "type": {"type": "string"},
-    },
-}
-
-
-def openapi_responses(problems: Iterable[type[Problem]]) -> dict[int | str, dict[str, object]]:
-    """The `responses` of a route that can end in `problems`, an example for each."""
-    by_status: dict[int | str, list[type[Problem]]] = {}
-    for problem in problems:
-        by_status.setdefault(problem.status, []).append(problem)
-    return {
-        status: {
-            "description": " or ".join(sorted({problem.code for problem in several})),
-            "content": {
-                "application/json": {
-                    "schema": {"$ref": "#/components/schemas/Problem"},
-                    "examples": {problem.__name__: {"value": _example(problem)} for problem in several},
-                },
-                PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}},
-            },
-        }
-        for status, several in by_status.items()
-    }
-
-
-def _example(problem: type[Problem]) -> Mapping[str, object]:
-    return {
-        "detail": problem.default_detail,
-        "error_code": problem.code,
-        "timestamp": "2026-11-21T10:30:00.123456Z",
-        "request_id": "01JD7Q6ZV8X9W4T2M1N0K5R3PQ",
-    }

@@ -1,7 +1,7 @@
 """What a task is: the two tables, and the schemas of requests and answers."""
 
 from datetime import datetime
-from typing import Annotated, Self, cast
+from typing import Annotated, Any, Self, cast
 
 from pydantic import (
     MISSING,
@@ -47,20 +47,29 @@ def _without_nul(value: str) -> str:
     return value
 
 
-# The patterns say what `strip` and `_without_nul` do, for clients that read only the document.
+# The patterns say what `strip` and `_without_nul` do, for clients that read only the document. White space is spelt
+# out, because `\s` means another set in each dialect, and none of them is what is removed: Unicode's White_Space.
+_WHITE_SPACE = r"\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_TITLE: JsonDict = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": MAX_TITLE,
+    "pattern": rf"^[^\u0000]*[^\u0000{_WHITE_SPACE}][^\u0000]*$",
+}
+_DESCRIPTION: JsonDict = {"type": "string", "maxLength": MAX_DESCRIPTION, "pattern": r"^[^\u0000]*$"}
+_UTC: JsonDict = {"type": "string", "format": "date-time", "pattern": "Z$"}
+
 Title = Annotated[
     StrictStr,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_TITLE),
     AfterValidator(_without_nul),
-    WithJsonSchema(
-        {"type": "string", "minLength": 1, "maxLength": MAX_TITLE, "pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$"}
-    ),
+    WithJsonSchema({**_TITLE, "description": "Surrounding white space is removed before anything is counted."}),
 ]
 Description = Annotated[
     StrictStr,
     StringConstraints(max_length=MAX_DESCRIPTION),
     AfterValidator(_without_nul),
-    WithJsonSchema({"type": "string", "maxLength": MAX_DESCRIPTION, "pattern": r"^[^\u0000]*$"}),
+    WithJsonSchema(_DESCRIPTION),
 ]
 
 
@@ -122,24 +131,28 @@ class Owner(SQLModel, table=True):
 
 # --- the requests
 
-_READ_ONLY = frozenset({"id", "user_id", "created_at", "updated_at"})
+_READ_ONLY = ("id", "user_id", "created_at", "updated_at")
 _WRITABLE = ("title", "description", "complete")
 
 
 def _describe_input(schema: JsonDict) -> None:
     properties = cast("JsonDict", schema["properties"])
-    properties |= {name: {"description": "Read-only; ignored."} for name in sorted(_READ_ONLY)}
+    properties |= {name: {"description": "Read-only; ignored."} for name in _READ_ONLY}
 
 
 def _describe_patch(schema: JsonDict) -> None:
     _describe_input(schema)
     schema["minProperties"] = 1
-    schema["anyOf"] = [{"required": [name]} for name in _WRITABLE]
+    # Within allOf, and naming the member: a bare anyOf here makes generators of client types forget the members above.
+    schema["allOf"] = [{"anyOf": [{"title": name, "required": [name], "properties": {name: {}}} for name in _WRITABLE]}]
 
 
-def _optional(schema: JsonDict) -> None:
+def _without_default(schema: JsonDict) -> None:
     # Generators of client types take a member with a default as one that is always there.
     schema.pop("default", None)
+
+
+_OPTIONAL: dict[str, Any] = {"json_schema_extra": _without_default}
 
 
 class TaskInput(SQLModel):
@@ -159,16 +172,16 @@ class TaskInput(SQLModel):
 class TaskCreate(TaskInput):
     """A new task."""
 
-    title: Title = Field(description="Surrounding white space is removed.")
-    description: Description | None = Field(default=None, schema_extra={"json_schema_extra": _optional})
-    complete: StrictBool = Field(default=False, schema_extra={"json_schema_extra": _optional})
+    title: Title
+    description: Description | None = Field(default=None, description="Left out: null.", schema_extra=_OPTIONAL)
+    complete: StrictBool = Field(default=False, description="Left out: false.", schema_extra=_OPTIONAL)
 
 
 class TaskUpdate(TaskInput):
     """A whole task: a description left out becomes null."""
 
-    title: Title = Field(description="Surrounding white space is removed.")
-    description: Description | None = Field(default=None, schema_extra={"json_schema_extra": _optional})
+    title: Title
+    description: Description | None = Field(default=None, description="Left out: null.", schema_extra=_OPTIONAL)
     complete: StrictBool
 
 
@@ -192,19 +205,23 @@ class TaskPatch(TaskInput):
 
 
 class TaskResponse(SQLModel):
-    """A task, all members always there."""
+    """A task, all members always there, and no others."""
 
-    id: int = Field(schema_extra={"json_schema_extra": {"format": "int64", "minimum": 1}})
-    user_id: str
-    title: str
-    description: str | None
+    model_config = ConfigDict(extra="forbid")  # type: ignore[assignment]
+
+    id: Annotated[int, WithJsonSchema({"type": "integer", "format": "int64", "minimum": 1})]
+    user_id: Annotated[str, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 255})]
+    title: Annotated[str, WithJsonSchema(_TITLE)]
+    description: Annotated[str, WithJsonSchema(_DESCRIPTION)] | None
     complete: bool
-    created_at: datetime
-    updated_at: datetime
+    created_at: Annotated[datetime, WithJsonSchema(_UTC)]
+    updated_at: Annotated[datetime, WithJsonSchema(_UTC)]
 
 
 class TaskListResponse(SQLModel):
     """A page of tasks, newest first, and the number of all that match."""
 
+    model_config = ConfigDict(extra="forbid")  # type: ignore[assignment]
+
     tasks: list[TaskResponse]
-    count: int = Field(ge=0)
+    count: Annotated[int, WithJsonSchema({"type": "integer", "minimum": 0})]

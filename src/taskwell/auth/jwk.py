@@ -1,0 +1,145 @@
+"""From a JSON Web Key Set (RFC 7517) to verification keys.
+
+Each key is loaded for itself: one that is odd, weak or not for signatures is left out, and the others stand.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import cast
+
+import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+
+from taskwell.auth.keys import Key, Material
+
+MAX_KEYS = 64
+RSA_BITS = range(2048, 8192 + 1)
+
+# RFC 9864 gives EdDSA with this curve a name of its own.
+_ED25519 = frozenset({"EdDSA", "Ed25519"})
+_RSA = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
+_ALGORITHMS: dict[tuple[object, object], frozenset[str]] = {
+    ("OKP", "Ed25519"): _ED25519,
+    ("EC", "P-256"): frozenset({"ES256"}),
+    ("EC", "P-384"): frozenset({"ES384"}),
+    ("EC", "P-521"): frozenset({"ES512"}),
+    ("RSA", None): _RSA,
+}
+ASYMMETRIC_ALGORITHMS = frozenset[str]().union(*_ALGORITHMS.values())
+
+# The y coordinates, little-endian, of the points of order 1, 2, 4 and 8, in every encoding. Under such a key anybody can make
+# signatures (https://eprint.iacr.org/2020/1244, section 2; https://github.com/jedisct1/libsodium, ed25519_ref10.c).
+_SMALL_ORDER = frozenset(
+    bytes.fromhex(y)
+    for y in (
+        "00" * 32,
+        "01" + "00" * 31,
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ec" + "ff" * 30 + "7f",
+        "ed" + "ff" * 30 + "7f",
+        "ee" + "ff" * 30 + "7f",
+    )
+)
+
+JWK = Mapping[str, object]
+
+
+class InvalidKeySet(Exception):
+    """What came is no key set, or has no key that can be used."""
+
+
+class _Unusable(Exception):
+    """The key is left out."""
+
+
+def parse_key_set(text: bytes) -> dict[str, Key]:
+    """The usable keys of a key set by their `kid`; of two with the same one the first.
+
+    Raises:
+        InvalidKeySet: it is not JSON, no key set, too large, or without a usable key.
+    """
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        raise InvalidKeySet("not JSON") from None
+    entries = cast("dict[str, object]", document).get("keys") if isinstance(document, dict) else None
+    if not isinstance(entries, list):
+        raise InvalidKeySet("no key set")
+    if len(cast("list[object]", entries)) > MAX_KEYS:
+        raise InvalidKeySet(f"more than {MAX_KEYS} keys")
+    keys: dict[str, Key] = {}
+    for entry in cast("list[object]", entries):
+        try:
+            kid, key = _load(entry)
+        except _Unusable:
+            continue
+        keys.setdefault(kid, key)
+    if not keys:
+        raise InvalidKeySet("no usable key")
+    return keys
+
+
+def _load(entry: object) -> tuple[str, Key]:
+    if not isinstance(entry, dict):
+        raise _Unusable
+    jwk = cast("JWK", entry)
+    kid = jwk.get("kid")
+    if not isinstance(kid, str) or jwk.get("use", "sig") != "sig" or not _may_verify(jwk.get("key_ops", ["verify"])):
+        raise _Unusable
+    algorithms = _algorithms(jwk)
+    try:
+        material = _material(jwk)
+    # What a library says of hostile numbers is not for it to promise; nothing here has an effect yet.
+    except (jwt.PyJWTError, UnsupportedAlgorithm, ArithmeticError, LookupError, TypeError, ValueError):
+        raise _Unusable from None
+    return kid, Key(algorithms, _identity(jwk), material)
+
+
+def _may_verify(operations: object) -> bool:
+    return isinstance(operations, list) and "verify" in operations
+
+
+def _algorithms(jwk: JWK) -> frozenset[str]:
+    """What the key's type allows; its `alg`, where it has one, narrows that."""
+    kind = (jwk.get("kty"), jwk.get("crv") if jwk.get("kty") != "RSA" else None)
+    try:
+        allowed = _ALGORITHMS[kind]
+    except (KeyError, TypeError):
+        raise _Unusable from None
+    alg = jwk.get("alg")
+    if alg is None:
+        return allowed
+    if not isinstance(alg, str) or alg not in allowed:
+        raise _Unusable
+    return allowed if allowed is _ED25519 else frozenset({alg})
+
+
+def _material(jwk: JWK) -> Material:
+    public = {name: value for name, value in jwk.items() if name in ("kty", "crv", "x", "y", "n", "e")}
+    match jwk["kty"]:
+        case "OKP":
+            _refuse_small_order(str(jwk["x"]))
+            return cast("Material", OKPAlgorithm.from_jwk(public))
+        case "EC":
+            return cast("Material", ECAlgorithm.from_jwk(public))
+        case _:
+            key = RSAAlgorithm.from_jwk(public)
+            if not isinstance(key, RSAPublicKey) or key.key_size not in RSA_BITS:
+                raise _Unusable
+            return key
+
+
+def _refuse_small_order(x: str) -> None:
+    point = bytearray(base64.urlsafe_b64decode(x + "=" * (-len(x) % 4)))
+    point[31] &= 0x7F  # the sign of the other coordinate
+    if bytes(point) in _SMALL_ORDER:
+        raise _Unusable
+
+
+def _identity(jwk: JWK) -> str:
+    return hashlib.sha256(json.dumps(jwk, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,28 @@
+"""The database seen past the service."""
+
+import asyncio
+import sqlite3
+from contextlib import closing
+
+import asyncpg
+
+from taskwell.database.urls import PostgresURL, parse_database_url
+
+Refused = (sqlite3.IntegrityError, asyncpg.IntegrityConstraintViolationError)
+
+
+def execute(url: str, sql: str) -> list[tuple[object, ...]]:
+    """Runs one statement, and gives its rows."""
+    meaning = parse_database_url(url)
+    if isinstance(meaning, PostgresURL):
+        return asyncio.run(_on_postgres(url, sql))
+    with closing(sqlite3.connect(meaning.path, isolation_level=None)) as connection:
+        return connection.execute(sql).fetchall()
+
+
+async def _on_postgres(url: str, sql: str) -> list[tuple[object, ...]]:
+    connection = await asyncpg.connect(url)
+    try:
+        return [tuple(row.values()) for row in await connection.fetch(sql)]
+    finally:
+        await connection.close()

@@ -1,0 +1,315 @@
+"""The command, as it is installed, in folders of its own."""
+
+import re
+import shlex
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import jwt
+import pytest
+
+from process import COMMAND, environment, production, run, serving
+from rows import execute
+from service import SECRET
+from taskwell.database.urls import parse_database_url
+from taskwell.migrations.runner import upgrade
+from taskwell.server import listen, url_of
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = ["serve", "dev", "migrate", "token", "openapi"]
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest, new_database_url: Callable[[str], str]) -> str:
+    url = new_database_url(request.param)
+    upgrade(parse_database_url(url))
+    return url
+
+
+@pytest.fixture
+def sqlite_database(new_database_url: Callable[[str], str]) -> str:
+    url = new_database_url("sqlite")
+    upgrade(parse_database_url(url))
+    return url
+
+
+# --- help
+
+
+@pytest.mark.parametrize("arguments", [[], *([command] for command in COMMANDS)], ids=str)
+def test_help_does_not_wait_for_a_framework(arguments: list[str], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", COMMAND, *arguments, "--help"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment(),
+        check=True,
+    )
+    assert done.stdout.startswith("usage: taskwell")
+    assert "argparse" in done.stderr
+    assert re.findall(r"\b(?:fastapi|sqlalchemy|pydantic|uvicorn|alembic|jwt)\b", done.stderr) == []
+
+
+def test_help_names_every_command(tmp_path: Path) -> None:
+    text = run(tmp_path, "--help").stdout
+    assert re.findall(r"^    ([a-z]+) ", text, re.MULTILINE) == COMMANDS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["server"], "invalid choice: 'server'"),
+        (["serve", "--port", "http"], "argument --port: 'http' is no number from 0 to 65535"),
+        (["serve", "--port", "65536"], "argument --port: '65536' is no number from 0 to 65535"),
+        (["dev", "--port", "-1"], "argument --port: '-1' is no number from 0 to 65535"),
+        (["serve", "--workers", "0"], "argument --workers: '0' is no number from 1 to 256"),
+        (["serve", "--workers", "1.5"], "argument --workers: '1.5' is no number"),
+        (["token"], "the following arguments are required: --user"),
+        (["token", "--user", "a", "--ttl", "0"], "argument --ttl: '0' is no number from 1 to"),
+        (["token", "--user", "a", "--ttl", "9" * 5000], "is no number from 1 to"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_wrong_use_is_explained(arguments: list[str], reason: str, tmp_path: Path) -> None:
+    done = run(tmp_path, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert reason in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make on this machine")
+def test_make_alone_lists_its_commands() -> None:
+    listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for target in ("dev", "test", "lint", "types", "suite", "format"):
+        assert re.search(rf"^  make {target} +\S", listed, re.MULTILINE)
+
+
+# --- dev
+
+
+def _sent_by(curl: str) -> httpx.Response:
+    """What the command gets."""
+    words = shlex.split(curl.replace("\\\n", " "))
+    assert words[:3] == ["curl", "-X", "POST"]
+    options = list(zip(words[4::2], words[5::2], strict=True))
+    headers = dict(value.split(": ", 1) for flag, value in options if flag == "-H")
+    return httpx.post(words[3], headers=headers, content=dict(options)["-d"], timeout=15, verify=False)  # noqa: S501
+
+
+def test_dev_needs_nothing_and_its_curl_creates_a_task(tmp_path: Path) -> None:
+    with serving(tmp_path, "dev") as server:
+        text = server.output.read_text()
+        (curl,) = re.findall(r"curl (?:.*\\\n)+.*", text)
+        answer = _sent_by(curl)
+        assert (answer.status_code, answer.json()["title"]) == (201, "Buy milk")
+        documentation = re.search(r"documentation +(\S+)", text)
+        assert documentation
+        assert server.http.get(documentation[1]).status_code == 200
+
+
+def test_starting_dev_twice_loses_nothing(tmp_path: Path) -> None:
+    tasks, secrets = [], set()
+    for _ in range(2):
+        with serving(tmp_path, "dev") as server:
+            secrets.add((tmp_path / ".taskwell/development-secret").read_text())
+            token = run(tmp_path, "token", "--user", "demo").stdout.strip()
+            headers = {"Authorization": f"Bearer {token}"}
+            server.http.post("/api/demo/tasks", headers=headers, json={"title": "Buy milk"}).raise_for_status()
+            tasks.append(server.http.get("/api/demo/tasks", headers=headers).json()["tasks"])
+            assert server.end() == 0
+    assert len(secrets) == 1
+    assert tasks[1][1:] == tasks[0]
+
+
+def test_the_development_secret_is_its_owners_alone(tmp_path: Path) -> None:
+    run(tmp_path, "token", "--user", "demo")
+    files = list((tmp_path / ".taskwell").iterdir())
+    assert [file.name for file in files] == ["development-secret"]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (files[0], files[0].parent)] == [0o600, 0o700]
+    assert ".taskwell/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_starting_twice_at_once_makes_one_secret(tmp_path: Path) -> None:
+    with ThreadPoolExecutor() as pool:
+        done = list(pool.map(lambda user: run(tmp_path, "token", "--user", user), "abc"))
+    secret = (tmp_path / ".taskwell/development-secret").read_text()
+    assert [jwt.decode(one.stdout.strip(), secret, ["HS256"])["sub"] for one in done] == ["a", "b", "c"]
+
+
+def test_the_development_secret_opens_nothing_in_production(tmp_path: Path, sqlite_database: str) -> None:
+    run(tmp_path, "token", "--user", "demo")
+    secret = (tmp_path / ".taskwell/development-secret").read_text()
+    done = run(tmp_path, "serve", DATABASE_URL=sqlite_database, BETTER_AUTH_SECRET=secret)
+    assert done.returncode == 2
+    assert "BETTER_AUTH_SECRET: is the development secret" in done.stderr
+    assert secret not in done.stderr
+
+
+def test_an_empty_setting_is_as_good_as_none_in_development(tmp_path: Path) -> None:
+    with serving(tmp_path, "dev", DATABASE_URL="", BETTER_AUTH_SECRET=""):
+        assert (tmp_path / "taskwell.db").exists()
+
+
+# --- serve
+
+
+def test_production_needs_its_settings_and_says_so_all_at_once(tmp_path: Path) -> None:
+    done = run(tmp_path, "serve", BETTER_AUTH_SECRET="hunter2", TASKWELL_POOLMAX="7")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert (
+        done.stderr
+        == """taskwell serve: cannot start:
+  TASKWELL_POOLMAX: is no setting; did you mean TASKWELL_POOL_MAX?
+  DATABASE_URL: is missing; set it to postgresql://user:password@host/database or sqlite:///taskwell.db
+  BETTER_AUTH_SECRET: is shorter than 32 bytes; make one with `openssl rand -base64 32` and set it on the auth server too
+"""
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_may_stand_in_a_file_and_the_environment_wins(tmp_path: Path, sqlite_database: str) -> None:
+    (tmp_path / ".env").write_text(f'DATABASE_URL="{sqlite_database}"\nBETTER_AUTH_SECRET={SECRET}\n')
+    with serving(tmp_path) as server:
+        assert server.http.get("/health/ready").status_code == 200
+    done = run(tmp_path, "serve", BETTER_AUTH_SECRET="hunter2")
+    assert "BETTER_AUTH_SECRET: is shorter" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("sql", "remedy"),
+    [
+        ("DROP TABLE alembic_version", "Run: taskwell migrate"),
+        ("UPDATE alembic_version SET version_num = '0000'", "Run: taskwell migrate"),
+        ("UPDATE alembic_version SET version_num = '9999'", "Run the newer version"),
+    ],
+)
+def test_another_schema_is_refused_with_what_to_do(database: str, sql: str, remedy: str, tmp_path: Path) -> None:
+    execute(database, sql)
+    done = run(tmp_path, "serve", **production(database))
+    assert done.returncode == 1
+    assert remedy in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["migrate", "dev"])
+def test_no_command_goes_back_from_a_newer_schema(sqlite_database: str, command: str, tmp_path: Path) -> None:
+    execute(sqlite_database, "UPDATE alembic_version SET version_num = '9999'")
+    options = ["--port", "0"] if command == "dev" else []
+    done = run(tmp_path, command, *options, DATABASE_URL=sqlite_database)
+    assert done.returncode == 1
+    assert "Run the newer version that migrated it" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_mistyped_path_makes_no_database(tmp_path: Path) -> None:
+    done = run(tmp_path, "serve", **production("sqlite:///taskwel.db"))
+    assert done.returncode == 1
+    assert "Run: taskwell migrate (there is no file taskwel.db)" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["serve", "migrate"])
+def test_a_file_that_cannot_be_opened_is_no_traceback(command: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    done = run(tmp_path, command, **production("sqlite:///folder"))
+    assert done.returncode == 1
+    assert "unable to open database file" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["serve", "dev"])
+def test_a_used_port_is_one_line_and_a_failure(command: str, sqlite_database: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run(tmp_path, command, "--port", str(port), **production(sqlite_database))
+    assert (done.returncode, done.stdout) == (1, "")
+    reason = f"cannot listen on 127.0.0.1:{port}: Address already in use; choose --host or --port"
+    assert done.stderr == f"taskwell {command}: {reason}\n"
+
+
+@pytest.mark.parametrize(
+    ("host", "address"), [("192.0.2.1", "192.0.2.1:8000"), ("2001:db8::1", "[2001:db8::1]:8000"), ("x" * 64, "x" * 64)]
+)
+def test_a_host_that_is_not_here_is_named(host: str, address: str) -> None:
+    with pytest.raises(OSError, match=rf"^cannot listen on {re.escape(address)}.*; choose --host or --port$"):
+        listen(host, 8000)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104 - it is closed at once
+def test_the_address_that_is_said_can_be_opened_in_a_browser(host: str) -> None:
+    with listen(host, 0) as listener:
+        assert url_of(listener) == f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_two_workers_are_one_service(database: str, tmp_path: Path) -> None:
+    with serving(tmp_path, "serve", "--workers", "2", **production(database)) as server:
+        alice = server.client("alice")
+        with ThreadPoolExecutor(8) as pool:
+            created = list(pool.map(lambda number: alice.create(f"task {number}"), range(80)))
+        assert len({task["id"] for task in created}) == 80
+        assert sorted(alice.titles()) == sorted(task["title"] for task in created)
+        assert server.end() == 0
+        assert server.log.read_text().count("Started server process") == 2
+        assert "Traceback" not in server.log.read_text()
+    ((revisions,),) = execute(database, "SELECT count(DISTINCT revision) FROM task")
+    assert revisions == 80
+
+
+@pytest.mark.parametrize(("command", "number"), [("serve", signal.SIGTERM), ("dev", signal.SIGINT)])
+def test_told_to_end_it_ends_as_a_success(
+    command: str, number: signal.Signals, sqlite_database: str, tmp_path: Path
+) -> None:
+    with serving(tmp_path, command, **production(sqlite_database)) as server:
+        assert server.http.get("/health").status_code == 200
+        assert server.end(number) == 0
+        assert "Traceback" not in server.log.read_text()
+
+
+# --- the rest
+
+
+def test_a_token_opens_its_users_tasks_alone(sqlite_database: str, tmp_path: Path) -> None:
+    settings = production(sqlite_database) | {"JWT_ISSUER": "https://auth.example", "JWT_AUDIENCE": "a,b"}
+    done = run(tmp_path, "token", "--user", "größe/1", "--ttl", "60", **settings)
+    headers = {"Authorization": f"Bearer {done.stdout.strip()}"}
+    with serving(tmp_path, **settings) as server:
+        assert server.http.get("/api/gr%C3%B6%C3%9Fe%2F1/tasks", headers=headers).status_code == 200
+        assert server.http.get("/api/demo/tasks", headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize("user", ["", "x" * 256, "a\nb", "\x85"], ids=ascii)
+def test_no_token_is_made_that_the_service_would_refuse(user: str, tmp_path: Path) -> None:
+    done = run(tmp_path, "token", "--user", user)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "taskwell token: --user must be 1 to 255 characters, none of them a control character\n"
+
+
+def test_migrate_needs_to_be_told_the_database(tmp_path: Path) -> None:
+    done = run(tmp_path, "migrate")
+    assert done.returncode == 2
+    assert "DATABASE_URL: is missing; set it to" in done.stderr
+
+
+def test_the_document_is_the_one_that_is_served(sqlite_database: str, tmp_path: Path) -> None:
+    printed = run(tmp_path, "openapi").stdout
+    assert run(tmp_path, "openapi", "--output", "openapi.json").stdout == ""
+    assert (tmp_path / "openapi.json").read_text(encoding="utf-8") == printed
+    with serving(tmp_path, **production(sqlite_database)) as server:
+        assert server.http.get("/openapi.json").json() == httpx.Response(200, text=printed).json()
+
+
+def test_a_file_that_cannot_be_written_is_no_traceback(tmp_path: Path) -> None:
+    done = run(tmp_path, "openapi", "--output", "no/such/folder.json")
+    assert done.returncode == 1
+    assert "No such file or directory: 'no/such/folder.json'" in done.stderr
+    assert done.stderr.count("\n") == 1

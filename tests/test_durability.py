@@ -1,0 +1,177 @@
+"""What was acknowledged is kept, however the process ends."""
+
+import itertools
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+from process import Server, production, serving
+from rows import execute
+from service import Client, Json, sign
+from taskwell.database import sqlite
+from taskwell.database.urls import SQLiteURL, parse_database_url
+from taskwell.migrations.runner import upgrade
+
+SECONDS_BEFORE_THE_KILL = 1.5
+USERS = ("alice", "bob")
+WRITERS_OF_EACH = 2
+
+INCONSISTENT = """
+SELECT owner.user_id, count(*), count(DISTINCT task.revision), max(task.revision), owner.revision
+FROM task JOIN owner ON owner.user_id = task.user_id GROUP BY owner.user_id, owner.revision
+HAVING count(*) <> count(DISTINCT task.revision) OR max(task.revision) > owner.revision
+"""
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest, new_database_url: Callable[[str], str]) -> str:
+    url = new_database_url(request.param)
+    upgrade(parse_database_url(url))
+    return url
+
+
+@dataclass
+class Writer:
+    """A client that writes until nobody answers, and remembers what it was told."""
+
+    client: Client
+    requests: int = 0
+    acknowledged: int = 0
+    tasks: dict[int, Json] = field(default_factory=dict)
+    deleted: set[int] = field(default_factory=set)
+    in_flight: tuple[str, int | str, Json | None] = ("", "", None)
+
+    def write(self) -> None:
+        try:
+            for number in itertools.count():
+                self._create(number)
+                self._create(number)
+                self._patch(number, min(self.tasks))
+                self._patch(number, max(self.tasks))
+                self._delete(sorted(self.tasks)[len(self.tasks) // 2])
+        except httpx.TransportError:
+            pass
+
+    def _send(self, method: str, path: int | str, json: Json | None) -> httpx.Response:
+        self.requests += 1
+        self.in_flight = (method, path, json)
+        answer = self.client.request(method, path, json=json)
+        assert answer.is_success, answer.text
+        self.acknowledged += 1
+        self.in_flight = ("", "", None)
+        return answer
+
+    def _create(self, number: int) -> None:
+        task = self._send("POST", "", {"title": f"task {number}", "description": "as sent"}).json()
+        self.tasks[task["id"]] = task
+
+    def _patch(self, number: int, task_id: int) -> None:
+        self.tasks[task_id] = self._send("PATCH", task_id, {"title": f"changed {number}", "complete": True}).json()
+
+    def _delete(self, task_id: int) -> None:
+        self._send("DELETE", task_id, None)
+        del self.tasks[task_id]
+        self.deleted.add(task_id)
+
+    def lost(self, found: dict[int, Json]) -> list[object]:
+        """What was acknowledged and is not so. The one write in flight may have happened or not."""
+        method, path, changes = self.in_flight
+        lost: list[object] = [*(self.deleted & found.keys())]
+        for task_id, task in self.tasks.items():
+            now = found.get(task_id)
+            if task_id == path:
+                may_be = [None] if method == "DELETE" else [task["title"], (changes or {})["title"]]
+                if (now and now["title"]) not in may_be and now != task:
+                    lost.append((task, now))
+            elif now != task:
+                lost.append((task, now))
+        return lost
+
+
+def all_tasks(client: Client) -> dict[int, Json]:
+    found: dict[int, Json] = {}
+    while page := client.request("GET", params={"offset": len(found)}).json()["tasks"]:
+        found |= {task["id"]: task for task in page}
+    return found
+
+
+def write_until_killed(server: Server) -> list[Writer]:
+    writers = [Writer(server.client(user)) for user in USERS for _ in range(WRITERS_OF_EACH)]
+    with ThreadPoolExecutor(len(writers)) as pool:
+        running = [pool.submit(writer.write) for writer in writers]
+        time.sleep(SECONDS_BEFORE_THE_KILL)
+        assert server.end(signal.SIGKILL) == -signal.SIGKILL
+    for one in running:
+        one.result()
+    return writers
+
+
+def test_nothing_acknowledged_is_lost_when_the_process_is_killed(
+    database: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    with serving(tmp_path, **production(database)) as server:
+        writers = write_until_killed(server)
+    with serving(tmp_path, **production(database)) as server:
+        found = {user: all_tasks(server.client(user)) for user in USERS}
+    lost = [one for writer in writers for one in writer.lost(found[writer.client.user])]
+    record_property("requests", sum(writer.requests for writer in writers))
+    record_property("acknowledged", sum(writer.acknowledged for writer in writers))
+    record_property("lost", len(lost))
+    assert lost == []
+    assert all(writer.acknowledged for writer in writers)
+    extra = sum(len(tasks) for tasks in found.values()) - sum(len(writer.tasks) for writer in writers)
+    assert extra <= len(writers)
+    assert execute(database, INCONSISTENT) == []
+
+
+def test_sqlite_writes_to_the_disk_before_it_says_so(new_database_url: Callable[[str], str]) -> None:
+    url = parse_database_url(new_database_url("sqlite"))
+    assert isinstance(url, SQLiteURL)
+    with closing(sqlite.connect(url.path)) as connection:
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+BODY = b'{"title": "Buy milk"}'
+
+
+def _half_a_request(server: Server) -> socket.socket:
+    """A request whose head the service has read, as it asks for the body; the body's last byte is still to come."""
+    url = httpx.URL(server.url)
+    connection = socket.create_connection((url.host, url.port or 80), timeout=15)
+    head = (
+        "POST /api/alice/tasks HTTP/1.1\r\nHost: taskwell\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {sign('alice')}\r\nContent-Length: {len(BODY)}\r\nExpect: 100-continue\r\n\r\n"
+    )
+    connection.sendall(head.encode())
+    assert connection.recv(1024).startswith(b"HTTP/1.1 100 ")
+    connection.sendall(BODY[:-1])
+    return connection
+
+
+def test_requests_in_flight_are_finished_when_the_service_is_told_to_end(database: str, tmp_path: Path) -> None:
+    with serving(tmp_path, **production(database)) as server:
+        connections = [_half_a_request(server) for _ in range(10)]
+        ending = threading.Thread(target=server.end)
+        ending.start()
+        while "Shutting down" not in server.log.read_text():
+            time.sleep(0.02)
+        for connection in connections:
+            connection.sendall(BODY[-1:])
+        answers = [connection.recv(4096) for connection in connections]
+        ending.join()
+        for connection in connections:
+            connection.close()
+        assert server.process.returncode == 0
+        assert "Traceback" not in server.log.read_text()
+    assert [answer[:12] for answer in answers] == [b"HTTP/1.1 201"] * len(connections)
+    assert execute(database, "SELECT count(*) FROM task") == [(len(connections),)]

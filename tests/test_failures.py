@@ -1,0 +1,198 @@
+"""When something breaks: the one shape, nothing internal in it, and the service goes on."""
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPResponse
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import httpx
+import pytest
+
+from problem import assert_problem
+from service import Client, Service, running, sign
+
+ORIGIN = "https://app.example"
+
+
+@pytest.fixture(scope="module")
+def hasty(new_database_url: Callable[[str], str]) -> Iterator[Service]:
+    """A service that waits a moment for a body, has one connection, and serves pages of one origin."""
+    settings: dict[str, Any] = {
+        "TASKWELL_BODY_TIMEOUT_SECONDS": "0.3",
+        "TASKWELL_POOL_MAX": "1",
+        "TASKWELL_CORS_ORIGINS": f"{ORIGIN}, http://localhost:3000",
+    }
+    with running("postgres", DATABASE_URL=new_database_url("postgres"), **settings) as service:
+        yield service
+
+
+def test_a_body_that_does_not_come_is_408(hasty: Service) -> None:
+    client = hasty.client()
+    address = urlsplit(hasty.url)
+    head = (
+        f"POST {client.home} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {sign(client.user)}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 20\r\n\r\n"
+    )
+    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+        connection.sendall(head.encode() + b'{"title":')
+        answer = HTTPResponse(connection)
+        answer.begin()
+        problem = httpx.Response(answer.status, headers=answer.getheaders(), content=answer.read())
+    assert_problem(problem, 408, "REQUEST_TIMEOUT")
+    assert problem.headers["connection"] == "close"
+    assert client.titles() == []
+
+
+def test_a_client_that_hangs_up_leaves_no_trace(hasty: Service, caplog: pytest.LogCaptureFixture) -> None:
+    client = hasty.client()
+    address = urlsplit(hasty.url)
+    head = (
+        f"POST {client.home} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {sign(client.user)}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 20\r\n\r\n"
+    )
+    caplog.set_level(logging.INFO)
+    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+        connection.sendall(head.encode() + b'{"title":')
+    deadline = time.monotonic() + 5
+    while " 499 " not in caplog.text and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert " 499 " in caplog.text
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert client.titles() == []
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgres"])
+def test_a_bug_is_told_to_the_log_and_to_nobody_else(
+    new_database_url: Callable[[str], str], caplog: pytest.LogCaptureFixture, engine: str
+) -> None:
+    class Broken:
+        async def list(self, owner: str, **options: object) -> None:
+            raise RuntimeError("the canary of " + owner, options)
+
+    with running(engine, DATABASE_URL=new_database_url(engine), TASKWELL_CORS_ORIGINS=ORIGIN) as service:
+        service.state["tasks"] = Broken()
+        client = service.client()
+        answer = client.request("GET", headers={"Origin": ORIGIN})
+        again = client.request("GET")
+    problem = assert_problem(answer, 500, "INTERNAL_ERROR")
+    assert answer.headers["access-control-allow-origin"] == ORIGIN
+    assert "canary" not in answer.text
+    assert "connection" not in again.headers
+    (record, _) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert problem["request_id"] in record.getMessage()
+    assert "the canary" in str(record.exc_info)
+
+
+def test_a_database_that_is_not_there_is_500_and_the_process_is_healthy() -> None:
+    # Port 1 of the loopback interface: nobody listens there.
+    with running("none", migrate=False, DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing") as service:
+        client = service.client()
+        for method, path, body in (("GET", "", None), ("POST", "", {"title": "a"}), ("DELETE", "1", None)):
+            answer = client.request(method, path, json=body)
+            assert_problem(answer, 500, "DATABASE_ERROR")
+            assert int(answer.headers["retry-after"]) > 0
+            assert "127.0.0.1" not in answer.text
+        assert service.http.get("/health").json()["status"] == "ok"
+        problem = assert_problem(service.http.get("/health/ready"), 503, "DATABASE_ERROR")
+        assert "database" in problem["detail"]
+
+
+def test_waiting_for_a_connection_ends_in_503(hasty: Service) -> None:
+    blocked, other = hasty.client(), hasty.client()
+    blocked.create()
+
+    async def hold() -> None:
+        """Holds the row that every write of the blocked user needs, until the other has been turned away."""
+        connection = await asyncpg.connect(hasty.url_of_database)
+        async with connection.transaction():
+            await connection.execute("SELECT FROM owner WHERE user_id = $1 FOR UPDATE", blocked.user)
+            waiting = asyncio.to_thread(blocked.create, "late")
+            writer = asyncio.ensure_future(waiting)
+            await asyncio.sleep(0.2)
+            answer = await asyncio.to_thread(other.request, "GET")
+        assert_problem(answer, 503, "OVERLOADED")
+        assert int(answer.headers["retry-after"]) > 0
+        assert (await writer)["title"] == "late"
+        await connection.close()
+
+    asyncio.run(hold())
+    assert other.titles() == []
+
+
+def test_a_statement_that_hangs_ends_in_500_and_frees_its_connection(hasty: Service) -> None:
+    blocked = hasty.client()
+    blocked.create()
+
+    async def hold() -> None:
+        connection = await asyncpg.connect(hasty.url_of_database)
+        async with connection.transaction():
+            await connection.execute("SELECT FROM owner WHERE user_id = $1 FOR UPDATE", blocked.user)
+            answer = await asyncio.to_thread(blocked.request, "POST", json={"title": "late"})
+        assert_problem(answer, 500, "DATABASE_ERROR")
+        await connection.close()
+
+    asyncio.run(hold())
+    assert hasty.client().create()
+
+
+# --- CORS
+
+
+def test_a_page_of_a_configured_origin_may_call(hasty: Service) -> None:
+    client = hasty.client()
+    preflight = client.http.options(
+        client.home,
+        headers={
+            "Origin": ORIGIN,
+            "Access-Control-Request-Method": "PATCH",
+            "Access-Control-Request-Headers": "authorization, content-type",
+        },
+    )
+    assert preflight.status_code == 200
+    assert preflight.headers["access-control-allow-origin"] == ORIGIN
+    assert "PATCH" in preflight.headers["access-control-allow-methods"]
+    for answer in (
+        client.request("GET", headers={"Origin": ORIGIN}),
+        client.http.get(client.home, headers={"Origin": ORIGIN}),
+    ):
+        assert answer.headers["access-control-allow-origin"] == ORIGIN
+        assert "X-Request-ID" in answer.headers["access-control-expose-headers"]
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "https://app.example.evil.example", "http://app.example", "null"]
+)
+def test_no_other_page_may(hasty: Service, origin: str) -> None:
+    answer = hasty.client().request("GET", headers={"Origin": origin})
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_without_origins_there_is_no_cors(alice: Client) -> None:
+    answer = alice.request("GET", headers={"Origin": ORIGIN})
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+# --- the log
+
+
+def test_the_log_tells_the_cause_and_never_the_token(alice: Client, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    expired = sign(alice.user, exp=int(time.time()) - 100)
+    answer = alice.request("GET", headers={"Authorization": f"Bearer {expired}"})
+    alice.request("GET")
+    assert f"request_id={answer.json()['request_id']} 401 AUTH_INVALID: expired:" in caplog.text
+    assert f"GET {alice.home} 401" in caplog.text
+    for part in expired.split("."):
+        assert part[:-3] not in caplog.text
+
+
+def test_a_burst_is_answered(alice: Client) -> None:
+    with ThreadPoolExecutor(40) as threads:
+        answers = [job.result() for job in [threads.submit(alice.request, "GET") for _ in range(200)]]
+    assert {answer.status_code for answer in answers} == {200}

@@ -1,0 +1,159 @@
+"""Nobody reaches another user's tasks, or learns whether there are any."""
+
+import base64
+import json
+import time
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.routing import iter_route_contexts
+
+from problem import assert_problem
+from service import SECRET, Client, Service, sign
+from taskwell.app import create_app
+from taskwell.settings import Settings
+
+# Every route there is. A new one belongs to one of the two; a test fails until it says to which.
+OPEN = {
+    ("GET", "/health"),
+    ("GET", "/health/ready"),
+    ("GET", "/docs"),
+    ("GET", "/redoc"),
+    ("GET", "/openapi.json"),
+    ("GET", "/docs/assets"),
+}
+OWNED = {
+    ("GET", "/api/{user_id}/tasks"),
+    ("POST", "/api/{user_id}/tasks"),
+    ("GET", "/api/{user_id}/tasks/{task_id}"),
+    ("PUT", "/api/{user_id}/tasks/{task_id}"),
+    ("PATCH", "/api/{user_id}/tasks/{task_id}"),
+    ("DELETE", "/api/{user_id}/tasks/{task_id}"),
+}
+BODY = {"title": "stolen", "description": None, "complete": True}
+
+
+def test_every_route_is_either_open_or_its_users_own() -> None:
+    app = create_app(Settings.read({"DATABASE_URL": "sqlite:///never-opened.db", "BETTER_AUTH_SECRET": SECRET}))
+    routes = {
+        (method, str(route.path).replace(":segment", ""))
+        for route in iter_route_contexts(app.routes)
+        for method in (route.methods or {"GET"}) - {"HEAD"}
+    }
+    assert routes == OPEN | OWNED
+
+
+def _unsigned(user: str, algorithm: str) -> str:
+    header, claims = {"alg": algorithm, "typ": "JWT"}, {"sub": user, "exp": int(time.time()) + 900}
+    parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in (header, claims)]
+    return ".".join([*parts, ""])
+
+
+def _refused_credentials(user: str) -> dict[str, tuple[str | None, int, str]]:
+    now = int(time.time())
+    good = sign(user)
+    return {
+        "no header": (None, 401, "AUTH_MISSING"),
+        "an empty header": ("", 401, "AUTH_MISSING"),
+        "a scheme alone": ("Bearer", 401, "AUTH_MISSING"),
+        "another scheme": (f"Basic {good}", 401, "AUTH_MISSING"),
+        "no scheme": (good, 401, "AUTH_MISSING"),
+        "junk": ("Bearer junk", 401, "AUTH_INVALID"),
+        "a cut token": (f"Bearer {good[:-2]}", 401, "AUTH_INVALID"),
+        "a changed signature": (f"Bearer {good[:-6]}AAAAAA", 401, "AUTH_INVALID"),
+        "two tokens": (f"Bearer {good} {good}", 401, "AUTH_INVALID"),
+        "no signature": (f"Bearer {_unsigned(user, 'none')}", 401, "AUTH_INVALID"),
+        "another's signature": (f"Bearer {sign(user, secret='x' * 40)}", 401, "AUTH_INVALID"),
+        "expired": (f"Bearer {sign(user, exp=now - 60)}", 401, "AUTH_INVALID"),
+        "no exp": (f"Bearer {sign(user, exp=None)}", 401, "AUTH_INVALID"),
+        "not yet valid": (f"Bearer {sign(user, nbf=now + 600)}", 401, "AUTH_INVALID"),
+        "no user": (f"Bearer {sign(user, sub=None)}", 401, "AUTH_INVALID"),
+        "disagreeing users": (f"Bearer {sign(user, user_id='other')}", 401, "AUTH_INVALID"),
+        "for an audience": (f"Bearer {sign(user, aud='elsewhere')}", 401, "AUTH_INVALID"),
+        "a stranger's": (f"Bearer {sign('stranger-' + user)}", 403, "AUTH_FORBIDDEN"),
+        "of another case": (f"Bearer {sign(user.upper())}", 403, "AUTH_FORBIDDEN"),
+        "with a blank": (f"Bearer {sign(user + ' ')}", 403, "AUTH_FORBIDDEN"),
+    }
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(OWNED))
+@pytest.mark.parametrize("credential", _refused_credentials(""))
+def test_no_route_opens_without_its_users_own_token(alice: Client, method: str, path: str, credential: str) -> None:
+    task = alice.create()
+    header, status, code = _refused_credentials(alice.user)[credential]
+    url = path.format(user_id=alice.user, task_id=task["id"])
+    headers = {} if header is None else {"Authorization": header}
+    for options in ({"json": BODY}, {"content": b"not json"}, {}):
+        answer = alice.http.request(method, url, headers=headers, **options)
+        assert_problem(answer, status, code)
+        challenge = answer.headers.get("www-authenticate", "")
+        assert challenge.startswith("Bearer") == (status == 401)
+        assert ("invalid_token" in challenge) == (code == "AUTH_INVALID")
+    assert alice.request("GET").json() == {"tasks": [task], "count": 1}
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(OPEN))
+def test_open_routes_ask_for_no_token(service: Service, method: str, path: str) -> None:
+    path = path.replace("/docs/assets", "/docs/assets/swagger-ui.css")
+    assert service.http.request(method, path).status_code == 200
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(OWNED))
+def test_a_stranger_cannot_tell_whether_a_task_exists(alice: Client, mallory: Client, method: str, path: str) -> None:
+    there, not_there = alice.create()["id"], 2**62
+    answers = [
+        mallory.request(method, path.format(user_id=alice.user, task_id=task_id), json=BODY)
+        for task_id in (there, not_there)
+    ]
+    for answer in answers:
+        assert_problem(answer, 403, "AUTH_FORBIDDEN")
+
+
+def _lasting(answer: httpx.Response) -> tuple[int, list[tuple[str, str]], dict[str, object]]:
+    """All of an answer but the moment it was given, which no two answers share."""
+    headers = [(name, value) for name, value in answer.headers.multi_items() if name != "date"]
+    return answer.status_code, headers, answer.json() | {"timestamp": ""}
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(route for route in OWNED if "{task_id}" in route[1]))
+def test_anothers_task_is_like_one_that_never_was(alice: Client, mallory: Client, method: str, path: str) -> None:
+    deleted = mallory.create()["id"]
+    mallory.request("DELETE", deleted)
+    same = {"X-Request-ID": "the-same"}
+    theirs, never, gone = [
+        mallory.request(method, path.format(user_id=mallory.user, task_id=task_id), json=BODY, headers=same)
+        for task_id in (alice.create()["id"], 2**62, deleted)
+    ]
+    assert theirs.status_code == 404
+    assert _lasting(theirs) == _lasting(never) == _lasting(gone)
+
+
+def test_lists_hold_nobody_elses_tasks(alice: Client, mallory: Client) -> None:
+    mine, theirs = alice.create("mine"), mallory.create("theirs")
+    for query in ({}, {"complete": "false"}, {"offset": 0, "limit": 1000}):
+        assert alice.request("GET", params=query).json() == {"tasks": [mine], "count": 1}
+        assert mallory.request("GET", params=query).json() == {"tasks": [theirs], "count": 1}
+
+
+@pytest.mark.parametrize("scheme", ["bearer", "BEARER", "Bearer", "Bearer  "])
+def test_the_schemes_name_is_case_insensitive(alice: Client, scheme: str) -> None:
+    assert alice.request("GET", headers={"Authorization": f"{scheme} {sign(alice.user)}"}).status_code == 200
+
+
+@pytest.mark.parametrize("claims", [{"user_id": "{user}"}, {"user_id": "{user}", "sub": None}, {"user_id": None}])
+def test_the_user_is_user_id_or_else_sub(alice: Client, claims: dict[str, str | None]) -> None:
+    named: dict[str, Any] = {name: value and value.format(user=alice.user) for name, value in claims.items()}
+    token = sign(alice.user, **named)
+    assert alice.request("GET", headers={"Authorization": f"Bearer {token}"}).status_code == 200
+
+
+def test_two_authorization_headers_are_refused(alice: Client) -> None:
+    token = sign(alice.user)
+    headers = [("Authorization", f"Bearer {token}"), ("Authorization", f"Bearer {token}")]
+    assert_problem(alice.http.get(alice.home, headers=headers), 401, "AUTH_INVALID")
+
+
+@pytest.mark.parametrize("prefix", ["user_id=", "token=", "access_token="])
+def test_a_token_in_the_query_is_no_credential(alice: Client, prefix: str) -> None:
+    assert_problem(alice.http.get(f"{alice.home}?{prefix}{sign(alice.user)}"), 401, "AUTH_MISSING")

@@ -1,0 +1,252 @@
+"""Settings: what is refused, by name and with the remedy, and what is accepted."""
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from pydantic_core import PydanticUndefined
+
+from service import SECRET
+from taskwell.database.urls import PostgresURL
+from taskwell.settings import DEVELOPMENT_SECRET_PREFIX, Settings, SettingsError, read_database_url
+
+ROOT = Path(__file__).parents[1]
+GOOD = {"DATABASE_URL": "postgresql://app:hunter2@db.example/tasks", "BETTER_AUTH_SECRET": SECRET}
+WITHOUT_SECRET = {"BETTER_AUTH_SECRET": ""}
+ALIASES = {"JWT_SECRET_KEY", "BETTER_AUTH_PUBLIC_KEY_URL"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reasons"),
+    [
+        ({"DATABASE_URL": ""}, ["DATABASE_URL: is missing; set it to postgresql://"]),
+        ({"DATABASE_URL": " \t"}, ["DATABASE_URL: is missing"]),
+        ({"DATABASE_URL": "mysql://app:hunter2@db/tasks"}, ["DATABASE_URL: must begin with postgresql://"]),
+        ({"DATABASE_URL": "postgresql://a:hunter2@b/c?sslmod=x"}, ["DATABASE_URL: has parameters that are not known"]),
+        (WITHOUT_SECRET, ["BETTER_AUTH_URL: is missing; set it to where your Better Auth is"]),
+        ({"BETTER_AUTH_SECRET": "hunter2"}, ["BETTER_AUTH_SECRET: is shorter than 32 bytes; make one with"]),
+        ({"BETTER_AUTH_SECRET": SECRET[:31]}, ["BETTER_AUTH_SECRET: is shorter than 32 bytes"]),
+        ({"BETTER_AUTH_SECRET": "change-me" * 5}, ["BETTER_AUTH_SECRET: is a well-known placeholder; make one with"]),
+        ({"BETTER_AUTH_SECRET": "changethis"}, ["BETTER_AUTH_SECRET: is a well-known placeholder"]),
+        ({"BETTER_AUTH_SECRET": "Your_Secret_Key_" * 3}, ["BETTER_AUTH_SECRET: is a well-known placeholder"]),
+        (
+            {"BETTER_AUTH_SECRET": "better-auth-secret-12345678901234567890"},
+            ["BETTER_AUTH_SECRET: is a well-known placeholder"],
+        ),
+        ({"BETTER_AUTH_SECRET": "x" * 64}, ["BETTER_AUTH_SECRET: is a few characters repeated; make one with"]),
+        (
+            {"BETTER_AUTH_SECRET": DEVELOPMENT_SECRET_PREFIX + SECRET},
+            ["BETTER_AUTH_SECRET: is the development secret, which a file of the working tree holds; set that of"],
+        ),
+        (
+            WITHOUT_SECRET | {"JWT_SECRET_KEY": DEVELOPMENT_SECRET_PREFIX + SECRET},
+            ["JWT_SECRET_KEY: is the development secret"],
+        ),
+        (WITHOUT_SECRET | {"JWT_SECRET_KEY": "hunter2"}, ["JWT_SECRET_KEY: is shorter than 32 bytes"]),
+        ({"JWT_SECRET_KEY": SECRET + "hunter2"}, ["JWT_SECRET_KEY: contradicts BETTER_AUTH_SECRET"]),
+        ({"BETTER_AUTH_URL": "https://app.example"}, ["BETTER_AUTH_URL: contradicts BETTER_AUTH_SECRET"]),
+        (
+            WITHOUT_SECRET | {"JWT_SECRET_KEY": SECRET, "JWT_JWKS_URL": "https://app.example"},
+            ["JWT_JWKS_URL: contradicts JWT_SECRET_KEY"],
+        ),
+        ({"TASKWELL_POOL_MAZ": "7"}, ["TASKWELL_POOL_MAZ: is no setting; did you mean TASKWELL_POOL_MAX?"]),
+        ({"taskwell_pool_max": "7"}, ["taskwell_pool_max: is no setting; did you mean TASKWELL_POOL_MAX?"]),
+        ({"TASKWELL_COLOUR": "hunter2"}, ["TASKWELL_COLOUR: is no setting; remove it"]),
+        ({"TASKWELL_POOL_MAX": "many"}, ["TASKWELL_POOL_MAX: must be a valid integer"]),
+        ({"TASKWELL_POOL_MAX": "0"}, ["TASKWELL_POOL_MAX: must be greater than or equal to 1"]),
+        ({"TASKWELL_POOL_MAX": "4"}, ["TASKWELL_POOL_MAX: is less than TASKWELL_POOL_MIN; raise it, or lower"]),
+        ({"TASKWELL_POOL_MIN": "21"}, ["TASKWELL_POOL_MAX: is less than TASKWELL_POOL_MIN"]),
+        ({"TASKWELL_POOL_MIN": "-1"}, ["TASKWELL_POOL_MIN: must be greater than or equal to 0"]),
+        ({"TASKWELL_LOG_LEVEL": "loud"}, ["TASKWELL_LOG_LEVEL: must be 'debug', 'info', 'warning' or 'error'"]),
+        ({"TASKWELL_BODY_TIMEOUT_SECONDS": "0"}, ["TASKWELL_BODY_TIMEOUT_SECONDS: must be greater than 0"]),
+        ({"TASKWELL_BODY_TIMEOUT_SECONDS": "nan"}, ["TASKWELL_BODY_TIMEOUT_SECONDS: must be"]),
+        ({"TASKWELL_BODY_TIMEOUT_SECONDS": "inf"}, ["TASKWELL_BODY_TIMEOUT_SECONDS: must be"]),
+        ({"TASKWELL_CORS_ORIGINS": "*"}, ["TASKWELL_CORS_ORIGINS: entry 1 is no origin; write scheme and host"]),
+        (
+            {"TASKWELL_CORS_ORIGINS": "https://app.example, https://u:hunter2@app.example"},
+            ["TASKWELL_CORS_ORIGINS: entry 2 is no origin"],
+        ),
+        ({"TASKWELL_CORS_ORIGINS": "https://app.example/"}, ["TASKWELL_CORS_ORIGINS: entry 1 is no origin"]),
+        (
+            {
+                "DATABASE_URL": "",
+                "BETTER_AUTH_SECRET": "hunter2",
+                "TASKWELL_DATABASE_URL": "postgresql://a:hunter2@b/c",
+                "TASKWELL_POOL_MIN": "30",
+                "TASKWELL_LOG_LEVEL": "loud",
+            },
+            [
+                "TASKWELL_DATABASE_URL: is no setting",
+                "DATABASE_URL: is missing",
+                "BETTER_AUTH_SECRET: is shorter",
+                "TASKWELL_LOG_LEVEL: must be",
+                "TASKWELL_POOL_MAX: is less",
+            ],
+        ),
+        (
+            {"DATABASE_URL": "", "BETTER_AUTH_SECRET": ""},
+            ["BETTER_AUTH_URL: is missing", "DATABASE_URL: is missing"],
+        ),
+    ],
+    ids=str,
+)
+def test_unusable_settings_are_refused_by_name_all_at_once(changes: dict[str, str], reasons: list[str]) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        Settings.read(GOOD | changes)
+    lines = str(refusal.value).splitlines()
+    assert [line for line, reason in zip(lines, reasons, strict=True) if not line.startswith(reason)] == []
+    assert "hunter2" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "value"),
+    [
+        ({}, "TASKWELL_POOL_MAX", 20),
+        ({"TASKWELL_POOL_MAX": " "}, "TASKWELL_POOL_MAX", 20),
+        ({"TASKWELL_POOL_MIN": "0", "TASKWELL_POOL_MAX": "1"}, "TASKWELL_POOL_MAX", 1),
+        ({"TASKWELL_LOG_LEVEL": "DEBUG"}, "TASKWELL_LOG_LEVEL", "debug"),
+        ({"TASKWELL_BODY_TIMEOUT_SECONDS": "2.5"}, "TASKWELL_BODY_TIMEOUT_SECONDS", 2.5),
+        ({"JWT_AUDIENCE": "a, b,"}, "JWT_AUDIENCE", ("a", "b")),
+        (
+            {"TASKWELL_CORS_ORIGINS": "https://app.example,http://localhost:3000"},
+            "TASKWELL_CORS_ORIGINS",
+            ("https://app.example", "http://localhost:3000"),
+        ),
+        ({"SOMETHING_ELSE": "x", "PATH": "/bin"}, "JWT_ISSUER", None),
+    ],
+    ids=str,
+)
+def test_usable_settings_are_accepted(changes: dict[str, str], name: str, value: object) -> None:
+    assert getattr(Settings.read(GOOD | changes), name) == value
+
+
+@pytest.mark.parametrize(
+    "secrets", [{"JWT_SECRET_KEY": SECRET} | WITHOUT_SECRET, {"JWT_SECRET_KEY": SECRET, "BETTER_AUTH_SECRET": SECRET}]
+)
+def test_the_secret_has_two_names(secrets: dict[str, str]) -> None:
+    assert SecretStr(SECRET) == Settings.read(GOOD | secrets).BETTER_AUTH_SECRET
+
+
+SITE = WITHOUT_SECRET | {"BETTER_AUTH_URL": "https://app.example"}
+BETTER_AUTH = ("https://app.example/api/auth/jwks", "https://app.example", ("https://app.example",))
+
+
+@pytest.mark.parametrize(
+    ("changes", "key_set_url", "issuer", "audiences"),
+    [
+        ({}, *BETTER_AUTH),
+        ({"BETTER_AUTH_URL": "https://app.example/"}, *BETTER_AUTH),
+        ({"BETTER_AUTH_URL": "https://App.Example:443"}, *BETTER_AUTH),
+        ({"BETTER_AUTH_URL": "https://app.example/api/auth"}, *BETTER_AUTH),
+        ({"BETTER_AUTH_URL": "https://app.example/login/"}, "https://app.example/login/jwks", *BETTER_AUTH[1:]),
+        (
+            {"BETTER_AUTH_URL": "http://localhost:3000"},
+            "http://localhost:3000/api/auth/jwks",
+            "http://localhost:3000",
+            ("http://localhost:3000",),
+        ),
+        (
+            {"BETTER_AUTH_URL": "http://[::1]:3000"},
+            "http://[::1]:3000/api/auth/jwks",
+            "http://[::1]:3000",
+            ("http://[::1]:3000",),
+        ),
+        ({"JWT_JWKS_URL": "https://keys.example/k"}, "https://keys.example/k", *BETTER_AUTH[1:]),
+        ({"BETTER_AUTH_PUBLIC_KEY_URL": "https://keys.example/k"}, "https://keys.example/k", *BETTER_AUTH[1:]),
+        ({"JWT_ISSUER": "me", "JWT_AUDIENCE": "a,b"}, BETTER_AUTH[0], "me", ("a", "b")),
+        (
+            {"BETTER_AUTH_URL": "", "JWT_JWKS_URL": "https://k.example", "JWT_ISSUER": "me", "JWT_AUDIENCE": "a"},
+            "https://k.example",
+            "me",
+            ("a",),
+        ),
+    ],
+    ids=str,
+)
+def test_where_better_auth_is_says_the_rest(
+    changes: dict[str, str], key_set_url: str, issuer: str, audiences: tuple[str, ...]
+) -> None:
+    settings = Settings.read(GOOD | SITE | changes)
+    assert (settings.key_set_url, settings.issuer, settings.audiences) == (key_set_url, issuer, audiences)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"BETTER_AUTH_URL": "http://app.example"}, "BETTER_AUTH_URL: must begin with https://"),
+        ({"BETTER_AUTH_URL": "app.example"}, "BETTER_AUTH_URL: is no URL to fetch from"),
+        ({"BETTER_AUTH_URL": "https://"}, "BETTER_AUTH_URL: is no URL to fetch from"),
+        ({"BETTER_AUTH_URL": "https://app.example:port"}, "BETTER_AUTH_URL: is no URL to fetch from"),
+        ({"BETTER_AUTH_URL": "https://u:hunter2@app.example"}, "BETTER_AUTH_URL: is no URL to fetch from"),
+        ({"BETTER_AUTH_URL": "https://app.example?a=b"}, "BETTER_AUTH_URL: has a query"),
+        ({"BETTER_AUTH_URL": "https://app.example/#a"}, "BETTER_AUTH_URL: is no URL to fetch from"),
+        ({"BETTER_AUTH_URL": "ftp://app.example"}, "BETTER_AUTH_URL: is no URL to fetch from"),
+        ({"JWT_JWKS_URL": "file:///etc/passwd"}, "JWT_JWKS_URL: is no URL to fetch from"),
+        ({"BETTER_AUTH_PUBLIC_KEY_URL": "http://k.example"}, "BETTER_AUTH_PUBLIC_KEY_URL: must begin with https://"),
+        (
+            {"JWT_JWKS_URL": "https://a.example", "BETTER_AUTH_PUBLIC_KEY_URL": "https://b.example"},
+            "BETTER_AUTH_PUBLIC_KEY_URL: contradicts JWT_JWKS_URL",
+        ),
+        (
+            {"BETTER_AUTH_URL": "", "JWT_JWKS_URL": "https://k.example", "JWT_AUDIENCE": "a"},
+            "JWT_ISSUER: is missing; without BETTER_AUTH_URL",
+        ),
+        (
+            {"BETTER_AUTH_URL": "", "JWT_JWKS_URL": "https://k.example", "JWT_ISSUER": "a"},
+            "JWT_AUDIENCE: is missing; without BETTER_AUTH_URL",
+        ),
+        ({"JWT_ALGORITHM": "HS256"}, "JWT_ALGORITHM: has HS256; here may stand ES256"),
+        ({"JWT_ALGORITHM": "EdDSA,none"}, "JWT_ALGORITHM: has none; here may stand"),
+        ({"BETTER_AUTH_URL": "", "BETTER_AUTH_SECRET": SECRET, "JWT_ALGORITHM": "ES256"}, "JWT_ALGORITHM: has ES256"),
+    ],
+    ids=str,
+)
+def test_an_auth_server_that_cannot_be_trusted_is_refused(changes: dict[str, str], reason: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        Settings.read(GOOD | SITE | changes)
+    assert str(refusal.value).startswith(reason)
+    assert "hunter2" not in str(refusal.value)
+
+
+def test_the_development_secret_is_for_development() -> None:
+    secret = DEVELOPMENT_SECRET_PREFIX + SECRET
+    settings = Settings.read(GOOD | {"BETTER_AUTH_SECRET": secret}, development=True)
+    assert SecretStr(secret) == settings.BETTER_AUTH_SECRET
+
+
+def test_settings_print_without_what_is_secret() -> None:
+    settings = Settings.read(GOOD)
+    assert SECRET not in f"{settings!r} {settings}"
+    assert "hunter2" not in f"{settings!r} {settings}"
+
+
+def test_a_database_alone_is_read_and_refused_as_among_the_settings() -> None:
+    assert isinstance(read_database_url({"DATABASE_URL": GOOD["DATABASE_URL"]}), PostgresURL)
+    for text, reason in (("", "is missing"), ("mysql://a:hunter2@b/c", "must begin with")):
+        with pytest.raises(SettingsError, match=f"DATABASE_URL: {reason}") as refusal:
+            read_database_url({"DATABASE_URL": text})
+        assert "hunter2" not in str(refusal.value)
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (.*?) \| (.+) \|$", (ROOT / "docs/settings.md").read_text(), re.MULTILINE)
+    assert {name: default for name, default, _ in rows if name not in ALIASES} == {
+        name: _as_documented(field.default) for name, field in Settings.model_fields.items()
+    }
+    assert {name for name, _, _ in rows} >= ALIASES
+
+
+def _as_documented(default: object) -> str:
+    if default is PydanticUndefined:
+        return "required"
+    return f"`{default}`" if default not in (None, ()) else "none"
+
+
+def test_the_example_names_every_setting_and_is_no_working_setting_itself() -> None:
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    named = {found[1] for line in lines if (found := re.match(r"#?([A-Z_]+)=", line))}
+    assert named == set(Settings.model_fields)
+    in_force = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    with pytest.raises(SettingsError, match=r"\ABETTER_AUTH_URL: is missing[^\n]*\Z"):
+        Settings.read(in_force)

@@ -1,0 +1,108 @@
+"""Database URLs, as people paste them."""
+
+from pathlib import Path
+
+import pytest
+
+from taskwell.database.urls import InvalidDatabaseURL, PostgresURL, SQLiteURL, parse_database_url
+
+PASSWORD = "hunter2"
+
+
+def postgres(**members: object) -> PostgresURL:
+    usual = {"host": "db.example", "port": 5432, "database": "tasks", "user": "app", "password": PASSWORD}
+    return PostgresURL(**usual | {"sslmode": "require"} | members)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "members"),
+    [
+        ("postgresql://app:hunter2@db.example/tasks", {}),
+        ("postgres://app:hunter2@db.example/tasks", {}),
+        ("postgresql+asyncpg://app:hunter2@db.example/tasks", {}),
+        ("PostgreSQL://app:hunter2@DB.example/tasks", {}),
+        (" 'postgresql://app:hunter2@db.example/tasks'\n", {}),
+        ('"postgresql://app:hunter2@db.example/tasks"', {}),
+        ("postgresql://app:hunter2@db.example:6543/tasks", {"port": 6543}),
+        ("postgresql://app@db.example/tasks", {"password": None}),
+        ("postgresql://app:@db.example/tasks", {"password": ""}),
+        ("postgresql://app:p%40s%2Fs%3A%23%25@db.example/tasks", {"password": "p@s/s:#%"}),
+        ("postgresql://app:p@ss@db.example/tasks", {"password": "p@ss"}),
+        ("postgresql://app:a:b+c%20d@db.example/tasks", {"password": "a:b+c d"}),
+        ("postgresql://a%40b:hunter2@db.example/my%20tasks", {"user": "a@b", "database": "my tasks"}),
+        ("postgresql://app:hunter2@localhost/tasks", {"host": "localhost", "sslmode": "disable"}),
+        ("postgresql://app:hunter2@127.0.0.1/tasks", {"host": "127.0.0.1", "sslmode": "disable"}),
+        ("postgresql://app:hunter2@[::1]:5433/tasks", {"host": "::1", "port": 5433, "sslmode": "disable"}),
+        ("postgresql://app:hunter2@[2001:db8::1]/tasks", {"host": "2001:db8::1"}),
+        ("postgresql://app:hunter2@localhost/tasks?sslmode=require", {"host": "localhost"}),
+        *[
+            (f"postgresql://app:hunter2@db.example/tasks?sslmode={mode}", {"sslmode": mode})
+            for mode in ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+        ],
+    ],
+)
+def test_a_postgres_url_means_what_it_says(text: str, members: dict[str, object]) -> None:
+    assert parse_database_url(text) == postgres(**members)
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("sqlite:///taskwell.db", "taskwell.db"),
+        ("sqlite:///./data/taskwell.db", "data/taskwell.db"),
+        ("sqlite:////var/lib/taskwell.db", "/var/lib/taskwell.db"),
+        ("SQLite:///my%20tasks.db", "my tasks.db"),
+        ('"sqlite:///taskwell.db"', "taskwell.db"),
+        ("sqlite:///what%3F.db", "what?.db"),
+    ],
+)
+def test_an_sqlite_url_names_a_file(text: str, path: str) -> None:
+    assert parse_database_url(text) == SQLiteURL(Path(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("", "must begin with postgresql:// or sqlite:///"),
+        ("hunter2", "must begin with"),
+        ("mysql://app:hunter2@db.example/tasks", "must begin with"),
+        ("postgresql:app:hunter2@db.example/tasks", "must begin with"),
+        ("https://app:hunter2@db.example/tasks", "must begin with"),
+        ("postgresql://", "must be of the form"),
+        ("postgresql://db.example/tasks", "must be of the form"),
+        ("postgresql://:hunter2@db.example/tasks", "must be of the form"),
+        ("postgresql://app:hunter2@/tasks", "must be of the form"),
+        ("postgresql://app:hunter2@db.example", "must be of the form"),
+        ("postgresql://app:hunter2@db.example/", "must be of the form"),
+        ("postgresql://app:hunter2@db.example:x/tasks", "percent-encode"),
+        ("postgresql://app:hunter2@db.example:99999/tasks", "percent-encode"),
+        ("postgresql://app:hunter2@[::1/tasks", "percent-encode"),
+        ("postgresql://app:hunter2#x@db.example/tasks", "percent-encode"),
+        ("postgresql://app:hunter2/x@db.example/tasks", "percent-encode"),
+        ("postgresql://app:hunter2?x@db.example/tasks", "percent-encode"),
+        ("postgresql://app@corp:1/x?hunter2@db.example/tasks", "percent-encode"),
+        ("postgresql://app:hunter2@db.example/tasks#x", "percent-encode"),
+        ("postgresql://app:hunter2@db.example/tasks%00", "control character"),
+        ("postgresql://app:hunter2@db.exam\nple/tasks", "control character"),
+        ("postgresql://app:hunter2@db.example/tasks?sslmod=disable", "sslmod;"),
+        ("postgresql://app:hunter2@db.example/tasks?ssl=true&pgbouncer=hunter2", "pgbouncer, ssl;"),
+        ("postgresql://app@db.example/tasks?password=hunter2", "password;"),
+        ("postgresql://app:hunter2@db.example/tasks?sslmode=", "one of disable, allow"),
+        ("postgresql://app:hunter2@db.example/tasks?sslmode=REQUIRE", "one of disable, allow"),
+        ("postgresql://app:hunter2@db.example/tasks?sslmode=disable&sslmode=require", "one of disable, allow"),
+        ("sqlite://", "must name a file"),
+        ("sqlite:///", "must name a file"),
+        ("sqlite://taskwell.db", "must name a file"),
+        ("sqlite:///:memory:", "must name a file"),
+        ("sqlite:///taskwell.db?mode=ro", "must have no parameters"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_the_remedy_and_without_the_password(text: str, remedy: str) -> None:
+    with pytest.raises(InvalidDatabaseURL) as refusal:
+        parse_database_url(text)
+    assert remedy in str(refusal.value)
+    assert PASSWORD not in str(refusal.value)
+
+
+def test_a_password_is_not_in_what_is_printed() -> None:
+    assert PASSWORD not in f"{postgres()!r} {postgres()}"
