@@ -1,0 +1,115 @@
+"""The pages /docs and /redoc, as a browser shows them."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urljoin, urlsplit
+
+import pytest
+
+from document import OPERATIONS
+from service import Service, running
+
+# How each page links to an operation.
+PAGES = {"/docs": "#/{tag}/{operation}", "/redoc": "#tag/{tag}/operation/{operation}"}
+
+# A browser has errands of its own; they find no host, and are told from the page's by whose they are.
+OPTIONS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--virtual-time-budget=20000"),
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
+
+
+@pytest.fixture(scope="module")
+def service(new_database_url: Callable[[str], str]) -> Iterator[Service]:
+    """On one database: these pages know none."""
+    with running("sqlite", DATABASE_URL=new_database_url("sqlite")) as service:
+        yield service
+
+
+class Links(HTMLParser):
+    """The addresses that a page loads from, and those that it links to."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.loaded: set[str] = set(re.findall(r"url\(['\"]?([^'\")]+)", page))
+        self.linked: set[str] = set()
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name == "href" and tag == "a":
+                self.linked.add(str(value))
+            elif name in ("src", "srcset", "href", "xlink:href", "data", "poster", "action"):
+                self.loaded.add(str(value))
+
+
+class Visit(NamedTuple):
+    """A page as it stands once its scripts have run, and what it asked for."""
+
+    links: Links
+    requested: set[str]
+
+
+def browser() -> str:
+    """A Chromium; without one the test is skipped, except in continuous integration."""
+    names = ["chromium", "chromium-browser", "google-chrome"]
+    found = next(filter(None, map(shutil.which, names)), None)
+    if not found:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no browser: install one of {', '.join(names)}")
+    return found
+
+
+def visit(url: str, directory: Path) -> Visit:
+    log = directory / "network.json"
+    files = [f"--user-data-dir={directory / 'profile'}", f"--log-net-log={log}"]
+    done = subprocess.run(
+        [browser(), *OPTIONS, *files, "--dump-dom", url], capture_output=True, text=True, check=True, timeout=120
+    )
+    return Visit(Links(done.stdout), set(requests_of_the_page(url, json.loads(log.read_text()))))
+
+
+def requests_of_the_page(url: str, log: dict[str, list[dict[str, dict[str, str]]]]) -> list[str]:
+    origin = url.removesuffix(urlsplit(url).path)
+    parameters = [event.get("params", {}) for event in log["events"]]
+    return [each["url"] for each in parameters if each.get("initiator") == origin or each.get("url") == url]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_documentation_shows_every_operation_and_asks_no_other_host(
+    service: Service, page: str, tmp_path: Path
+) -> None:
+    links, requested = visit(service.url + page, tmp_path)
+    for operation in OPERATIONS:
+        (tag,) = operation.says["tags"]
+        assert PAGES[page].format(tag=tag, operation=operation.says["operationId"]) in links.linked
+    assert {service.url + page, f"{service.url}/openapi.json"} <= requested
+    loaded = {urljoin(service.url, address) for address in links.loaded if not address.startswith(("data:", "#"))}
+    foreign = [address for address in loaded | requested if not address.startswith(f"{service.url}/")]
+    assert foreign == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_documentation_may_not_ask_other_hosts(service: Service, page: str) -> None:
+    policy = service.http.get(page).headers["content-security-policy"]
+    sources = {source for rule in policy.split(";") for source in rule.split()[1:]}
+    assert policy.startswith("default-src 'none'")
+    assert sources == {"'none'", "'self'", "'unsafe-inline'", "data:", "blob:"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_the_documentation_loads_is_kept_for_a_day_and_then_asked_for_anew(service: Service, page: str) -> None:
+    assets = [address for address in Links(service.http.get(page).text).loaded if address.startswith("/docs/assets/")]
+    assert assets
+    for asset in assets:
+        answer = service.http.get(asset)
+        assert (answer.status_code, answer.headers["cache-control"]) == (200, "public, max-age=86400")
+        unchanged = service.http.get(asset, headers={"If-None-Match": answer.headers["etag"]})
+        assert (unchanged.status_code, unchanged.headers["cache-control"]) == (304, "public, max-age=86400")

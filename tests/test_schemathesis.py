@@ -1,0 +1,115 @@
+"""The service against its own document, by a client that tries to find where the two differ.
+
+Two users take part as peers: without them schemathesis skips, in silence, its check for reading another's objects.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from starlette.requests import Request
+
+from service import Json, Service, running, sign
+from taskwell.auth.owner import authenticate
+from taskwell.errors import AuthForbidden
+from taskwell.tasks import routes
+from taskwell.tasks.documentation import USER
+
+PEER = "user_xyz789"
+
+# Requests are mostly made as the user whom the document's examples name, so that most get past 403.
+CONFIG = f"""
+[dictionaries.users]
+values = ["{USER}"]
+
+[parameters]
+"path.user_id" = {{ dictionary = "users", probability = 0.9 }}
+
+[auth.wfc]
+path = "users.json"
+user = "{USER}"
+peers = ["{USER}", "{PEER}"]
+
+[cache]
+enabled = false
+"""
+
+
+@pytest.fixture
+def service(new_database_url: Callable[[str], str]) -> Iterator[Service]:
+    with running("postgres", DATABASE_URL=new_database_url("postgres")) as service:
+        yield service
+
+
+def schemathesis(service: Service, directory: Path, *options: str) -> Json:
+    """The report of a run; its events are in `events.ndjson`."""
+    users = [
+        {"name": user, "fixedHeaders": [{"name": "Authorization", "value": f"Bearer {sign(user)}"}]}
+        for user in (USER, PEER)
+    ]
+    (directory / "users.json").write_text(json.dumps({"auth": users}))
+    (directory / "schemathesis.toml").write_text(CONFIG)
+    command = [str(Path(sys.executable).parent / "schemathesis"), "run", f"{service.url}/openapi.json"]
+    always = ["--seed=1", "--generation-deterministic", "--output-sanitize=false"]
+    reports = ["--report-json-path=report.json", "--report-ndjson-path=events.ndjson"]
+    done = subprocess.run(
+        [*command, *always, *reports, *options], cwd=directory, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (directory / "report.json").exists(), done.stdout + done.stderr
+    report: Json = json.loads((directory / "report.json").read_text())
+    report["text"] = done.stdout
+    return report
+
+
+def requests_of(user: str, directory: Path) -> Iterator[tuple[str, str, int]]:
+    """Method, path and status of each request that was sent with the user's token."""
+    users = json.loads((directory / "users.json").read_text())["auth"]
+    header = next(entry["fixedHeaders"][0]["value"] for entry in users if entry["name"] == user)
+    for line in (directory / "events.ndjson").read_text().splitlines():
+        recorder = json.loads(line).get("ScenarioFinished", {}).get("recorder", {})
+        for interaction in recorder.get("interactions", {}).values():
+            request = interaction["request"]
+            if request["headers"].get("Authorization") == [header]:
+                yield request["method"], request["uri"], interaction["response"]["status_code"]
+
+
+def test_the_service_does_what_its_document_says(service: Service, tmp_path: Path) -> None:
+    report = schemathesis(service, tmp_path, "--max-examples=40")
+    assert report["failures"] == [], report["text"]
+    assert report["errors"] == [], report["text"]
+    assert {name: found for name, found in report["warnings"].items() if found} == {}
+    assert (report["exit_code"], report["complete"], report["operations"]["errored"]) == (0, True, 0)
+    assert report["operations"]["tested"] == report["operations"]["total"]
+    assert {phase: ran["status"] for phase, ran in report["phases"].items()} == dict.fromkeys(
+        ["examples", "coverage", "fuzzing", "stateful"], "success"
+    )
+    # Nothing is proved of an operation that only ever refused.
+    for operation, phases in report["valid_rates"].items():
+        assert sum(rate["accepted"] for rate in phases.values()), operation
+    assert len(report["valid_rates"]) == report["operations"]["total"]
+    peeked = list(requests_of(PEER, tmp_path))
+    assert any(f"/api/{USER}/tasks/" in path for _, path, _ in peeked), "nobody tried to read another's task"
+    assert {(method, status) for method, _, status in peeked} == {("GET", 403)}
+
+
+@pytest.mark.parametrize("open_to_strangers", ["tasks", "tasks and lists"])
+def test_a_service_that_believed_the_path_would_be_caught(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, open_to_strangers: str
+) -> None:
+    async def believe_the_path(request: Request) -> None:
+        try:
+            await authenticate(request)
+        except AuthForbidden:
+            if open_to_strangers == "tasks" and "task_id" not in request.path_params:
+                raise
+        request.state.owner = request.path_params["user_id"]
+
+    monkeypatch.setattr(routes, "authenticate", believe_the_path)
+    report = schemathesis(service, tmp_path, "--phases=coverage", "--checks=object_level_authorization")
+    # What a peer finds in a list as well counts as shared by design.
+    violations = ["ObjectLevelAuthorizationViolation"] if open_to_strangers == "tasks" else []
+    assert [failure["type"] for failure in report["failures"]] == violations, report["text"]
+    assert 200 in {status for _, _, status in requests_of(PEER, tmp_path)}

@@ -1,0 +1,140 @@
+// A strict client of the service, as its users write one. It is compiled, never run: each line is a promise of the
+// OpenAPI document, and each `@ts-expect-error` a mistake that the compiler must find.
+
+import type { components, operations } from "./taskwell";
+
+type Schemas = components["schemas"];
+type Task = Schemas["TaskResponse"];
+
+type Sent<Operation extends keyof operations> = operations[Operation] extends {
+  requestBody: { content: { "application/json": infer Body } };
+}
+  ? Body
+  : never;
+
+type Answers<Operation extends keyof operations> = operations[Operation]["responses"];
+
+type Received<Operation extends keyof operations, Status extends keyof Answers<Operation>> =
+  Answers<Operation>[Status] extends { content: { "application/json": infer Body } } ? Body : never;
+
+type Failures<Operation extends keyof operations> = Exclude<keyof Answers<Operation>, 200 | 201 | 204>;
+
+type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
+
+declare const task: Task;
+
+// --- creating
+
+export const withTitleOnly: Sent<"create_task"> = { title: "Buy milk" };
+export const whole: Sent<"create_task"> = { title: "Buy milk", description: null, complete: true };
+
+// @ts-expect-error a task has a title
+export const untitled: Sent<"create_task"> = { description: "Oat" };
+// @ts-expect-error absent is not undefined
+export const undefinedDescription: Sent<"create_task"> = { title: "Buy milk", description: undefined };
+// @ts-expect-error it is `complete`
+export const misspelt: Sent<"create_task"> = { title: "Buy milk", completed: true };
+// @ts-expect-error a number is no boolean
+export const numeric: Sent<"create_task"> = { title: "Buy milk", complete: 1 };
+
+// --- replacing: what was read can be sent back
+
+export const sentBack: Sent<"replace_task"> = { ...task, complete: !task.complete };
+export const unchanged: Sent<"replace_task"> = task;
+export const withoutDescription: Sent<"replace_task"> = { title: "Buy milk", complete: false };
+
+// @ts-expect-error a replacement is whole
+export const partial: Sent<"replace_task"> = { title: "Buy milk" };
+
+// --- changing
+
+export const done: Sent<"patch_task"> = { complete: true };
+export const renamed: Sent<"patch_task"> = { title: "Buy bread" };
+export const cleared: Sent<"patch_task"> = { description: null };
+
+// @ts-expect-error a change names a member
+export const nothing: Sent<"patch_task"> = {};
+// @ts-expect-error a title can be changed, not cleared
+export const clearedTitle: Sent<"patch_task"> = { title: null };
+// @ts-expect-error nor can the state be unknown
+export const unknownState: Sent<"patch_task"> = { complete: null };
+
+// --- the tasks in answers: all members always there
+
+export const members: {
+  id: number;
+  user_id: string;
+  title: string;
+  description: string | null;
+  complete: boolean;
+  created_at: string;
+  updated_at: string;
+} = task;
+
+// @ts-expect-error a description can be null
+export const length: number = task.description.length;
+// @ts-expect-error an index can be out of the page
+export const first: Task = (null as unknown as Schemas["TaskListResponse"]).tasks[0];
+
+export const successes: [
+  Same<Received<"list_tasks", 200>, Schemas["TaskListResponse"]>,
+  Same<Received<"create_task", 201>, Task>,
+  Same<Received<"get_task", 200>, Task>,
+  Same<Received<"replace_task", 200>, Task>,
+  Same<Received<"patch_task", 200>, Task>,
+  Same<Received<"delete_task", 204>, never>,
+  Same<Received<"health", 200>["status"], "ok">,
+  Same<Received<"ready", 200>["database"], "ok">,
+] = [true, true, true, true, true, true, true, true];
+
+// --- the errors: one body for every failure of every operation
+
+type Failed = { [Operation in keyof operations]: Received<Operation, Failures<Operation>> };
+export const failures: { [Operation in keyof operations]: Same<Failed[Operation], Schemas["Problem"]> } = {
+  list_tasks: true,
+  create_task: true,
+  get_task: true,
+  replace_task: true,
+  patch_task: true,
+  delete_task: true,
+  health: true,
+  ready: true,
+};
+
+export function inWords(problem: Schemas["Problem"]): string {
+  switch (problem.error_code) {
+    case "AUTH_MISSING":
+    case "AUTH_INVALID":
+      return "Sign in again.";
+    case "VALIDATION_ERROR":
+      return problem.errors?.map((rule) => `${rule.loc.join(".")}: ${rule.msg}`).join("\n") ?? problem.detail;
+    // @ts-expect-error no error has this code
+    case "TEAPOT":
+      return "";
+    default:
+      return problem.detail;
+  }
+}
+
+export const details: Received<"get_task", 404> = null as unknown as Schemas["ProblemDetails"];
+
+// --- parameters and headers
+
+export const page: operations["list_tasks"]["parameters"] = {
+  path: { user_id: "user_abc123" },
+  query: { complete: false, limit: 10 },
+};
+export const everything: operations["list_tasks"]["parameters"] = { path: { user_id: "user_abc123" } };
+
+// @ts-expect-error a filter is true or false, or left out
+export const nullFilter: operations["list_tasks"]["parameters"]["query"] = { complete: null };
+// @ts-expect-error an id is a number
+export const textualId: operations["get_task"]["parameters"]["path"] = { user_id: "user_abc123", task_id: "1" };
+
+export const headers: [string, string, string, string, string | undefined] = [
+  null as unknown as Answers<"create_task">[201]["headers"]["Location"],
+  null as unknown as Answers<"create_task">[201]["headers"]["X-Request-ID"],
+  null as unknown as Answers<"get_task">[401]["headers"]["WWW-Authenticate"],
+  null as unknown as Answers<"get_task">[503]["headers"]["Retry-After"],
+  null as unknown as Answers<"get_task">[500]["headers"]["Retry-After"],
+];
