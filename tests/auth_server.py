@@ -1,0 +1,70 @@
+"""An auth server's key-set endpoint that does as it is told: well, badly, slowly or not at all."""
+
+import json
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+
+Behaviour = Callable[[BaseHTTPRequestHandler], None]
+
+
+def key_set(*keys: dict[str, Any]) -> Behaviour:
+    """Answers with these keys."""
+    return body(json.dumps({"keys": keys}).encode())
+
+
+def body(content: bytes, status: int = 200, **headers: str) -> Behaviour:
+    """Answers with `content`."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(status)
+        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(content)), **headers}.items():
+            request.send_header(name.replace("_", "-"), value)
+        request.end_headers()
+        request.wfile.write(content)
+
+    return answer
+
+
+class AuthServer:
+    """A server on a free loopback port; `behaviour` says what it answers, `requests` what it was asked."""
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        self.behaviour = behaviour
+        self.requests: list[str] = []
+        self.over = threading.Event()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.requests.append(self.path)
+                # The client hangs up on what is too slow or too much, as it should.
+                with suppress(OSError):
+                    outer.behaviour(self)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the library has it
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+
+    @property
+    def origin(self) -> str:
+        """Its origin, which is also the issuer and audience of its tokens."""
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.over.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

@@ -1,0 +1,314 @@
+"""The auth server's key set is at hand, however slow, broken or hostile the server is, and is fetched no oftener than need be."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from http.server import BaseHTTPRequestHandler
+
+import httpx
+import pytest
+
+from auth_server import AuthServer, Behaviour, body, key_set
+from taskwell.auth.keys import KeysUnavailable, UnknownKey
+from taskwell.auth.keyset import (
+    BUCKET_SECONDS,
+    BUCKET_SIZE,
+    KEEP_SECONDS,
+    MAX_BYTES,
+    REFRESH_SECONDS,
+    FetchFailed,
+    KeySet,
+    fetch_from,
+)
+from taskwell.auth.metrics import AuthMetrics
+from tokens import jwk, private_key
+
+OLD, NEW = (jwk(private_key("EdDSA"), kid=kid) for kid in ("old", "new"))
+
+
+class Source:
+    """A key set that can be counted and broken, and the clock it is read by."""
+
+    def __init__(self, *keys: object) -> None:
+        self.now = 1000.0
+        self.fetches = 0
+        self.wait: Awaitable[object] | None = None
+        self.publish(*keys)
+
+    def publish(self, *keys: object) -> None:
+        self.answer: bytes | Exception = json.dumps({"keys": keys}).encode()
+
+    def fail(self) -> None:
+        self.answer = FetchFailed("the auth server is down")
+
+    async def __call__(self) -> bytes:
+        self.fetches += 1
+        if self.wait:
+            await self.wait
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    def key_set(self) -> KeySet:
+        return KeySet(self, AuthMetrics(), lambda: self.now)
+
+
+def _run(test: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(20):
+            await test()
+
+    asyncio.run(bounded())
+
+
+def test_a_known_key_costs_no_fetch() -> None:
+    async def test() -> None:
+        source = Source(OLD)
+        keys = source.key_set()
+        await keys.refresh()
+        for _ in range(100):
+            assert keys.find("old")
+        assert source.fetches == 1
+
+    _run(test)
+
+
+def test_the_first_token_after_a_rotation_is_accepted() -> None:
+    async def test() -> None:
+        source = Source(OLD)
+        keys = source.key_set()
+        await keys.refresh()
+        source.publish(OLD, NEW)
+        assert keys.find("new") is None
+        assert (await keys.seek("new")).material
+
+    _run(test)
+
+
+def test_a_flood_of_unknown_keys_empties_the_bucket_and_no_more() -> None:
+    async def test() -> None:
+        source = Source(OLD)
+        keys = source.key_set()
+        await keys.refresh()
+        for seconds in (0, BUCKET_SECONDS, 10 * BUCKET_SECONDS):
+            source.now += seconds
+            before = source.fetches
+            for number in range(1000):
+                with pytest.raises(UnknownKey):
+                    await keys.seek(f"unknown {number}")
+            assert source.fetches - before == min(BUCKET_SIZE, seconds // BUCKET_SECONDS or BUCKET_SIZE)
+
+    _run(test)
+
+
+def test_many_who_wait_share_one_fetch() -> None:
+    async def test() -> None:
+        source = Source(OLD)
+        source.wait = asyncio.sleep(0.05)
+        keys = source.key_set()
+        found = await asyncio.gather(*[keys.seek("old") for _ in range(500)])
+        assert len({id(key) for key in found}) == 1
+        assert source.fetches == 1
+
+    _run(test)
+
+
+def test_one_who_gives_up_waiting_does_not_stop_the_others() -> None:
+    async def test() -> None:
+        source = Source(OLD)
+        source.wait = asyncio.sleep(0.05)
+        keys = source.key_set()
+        waiting = [asyncio.create_task(keys.seek("old")) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        waiting[0].cancel()
+        assert await waiting[1]
+        assert source.fetches == 1
+
+    _run(test)
+
+
+def test_before_any_key_set_came_there_is_no_telling() -> None:
+    async def test() -> None:
+        source = Source()
+        source.fail()
+        keys = source.key_set()
+        with pytest.raises(KeysUnavailable):
+            await keys.seek("old")
+        assert not keys.ready
+        assert keys.age_seconds is None
+
+    _run(test)
+
+
+@pytest.mark.parametrize("failure", [FetchFailed("down"), b"<html>", b'{"keys": []}'])
+def test_a_failure_keeps_the_keys_for_a_day(failure: bytes | Exception) -> None:
+    async def test() -> None:
+        source = Source(OLD)
+        keys = source.key_set()
+        await keys.refresh()
+        source.answer = failure
+        source.now += KEEP_SECONDS - 1
+        await keys.refresh()
+        assert keys.find("old")
+        with pytest.raises(UnknownKey):
+            await keys.seek("new")
+        source.now += 2
+        assert keys.find("old") is None
+        with pytest.raises(KeysUnavailable):
+            await keys.seek("old")
+
+    _run(test)
+
+
+def test_a_key_that_was_withdrawn_is_gone_with_the_next_fetch() -> None:
+    async def test() -> None:
+        source = Source(OLD, NEW)
+        keys = source.key_set()
+        await keys.refresh()
+        source.publish(NEW)
+        await keys.refresh()
+        assert keys.find("old") is None
+        assert keys.find("new")
+
+    _run(test)
+
+
+def test_a_key_that_has_not_changed_is_the_same_object_and_a_changed_one_is_not() -> None:
+    async def test() -> None:
+        source = Source(OLD, NEW)
+        keys = source.key_set()
+        await keys.refresh()
+        old, new = keys.find("old"), keys.find("new")
+        source.publish(OLD, jwk(private_key("EdDSA"), kid="new"))
+        await keys.refresh()
+        assert keys.find("old") is old
+        assert keys.find("new") is not new
+
+    _run(test)
+
+
+def test_a_token_without_a_kid_causes_no_fetch() -> None:
+    async def test() -> None:
+        source = Source(OLD)
+        keys = source.key_set()
+        await keys.refresh()
+        with pytest.raises(UnknownKey):
+            await keys.seek(None)
+        assert source.fetches == 1
+
+    _run(test)
+
+
+def test_it_is_refreshed_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    sleep = asyncio.sleep
+
+    async def quick(seconds: float) -> None:
+        slept.append(seconds)
+        await sleep(0)
+
+    async def test() -> None:
+        source = Source(OLD)
+        monkeypatch.setattr(asyncio, "sleep", quick)
+        async with source.key_set().kept_fresh() as keys:
+            while source.fetches < 3:
+                source.now += 1
+                await sleep(0)
+            assert keys.ready
+            source.fail()
+            before, fetches = len(slept), source.fetches
+            while source.fetches < fetches + 2:
+                await sleep(0)
+        assert all(0.8 * REFRESH_SECONDS <= seconds <= 1.2 * REFRESH_SECONDS for seconds in slept[: before - 1])
+        assert slept[-1] < 10
+
+    _run(test)
+
+
+# --- a real server, over HTTP
+
+
+@asynccontextmanager
+async def _key_set_of(server: AuthServer) -> AsyncGenerator[tuple[KeySet, AuthMetrics]]:
+    metrics = AuthMetrics()
+    async with httpx.AsyncClient() as client:
+        yield KeySet(fetch_from(f"{server.origin}/api/auth/jwks", client), metrics), metrics
+
+
+def _dripping(request: BaseHTTPRequestHandler) -> None:
+    request.send_response(200)
+    request.send_header("Content-Length", "1000")
+    request.end_headers()
+    for _ in range(1000):
+        request.wfile.write(b" ")
+        request.wfile.flush()
+        time.sleep(0.05)
+
+
+def _hanging(request: BaseHTTPRequestHandler) -> None:
+    del request
+    time.sleep(8)
+
+
+def _hanging_up(request: BaseHTTPRequestHandler) -> None:
+    request.connection.close()
+
+
+GZIP_BOMB = bytes.fromhex("1f8b0800000000000003") + b"\x00" * 100
+BROKEN: dict[str, Behaviour] = {
+    "dripping": _dripping,
+    "hanging": _hanging,
+    "hanging up": _hanging_up,
+    "10 MB": body(b" " * 10_000_000),
+    "just too much": body(b" " * (MAX_BYTES + 1)),
+    "a redirect": body(b"", 302, Location="/elsewhere"),
+    "a permanent redirect": body(b"", 308, Location="/elsewhere"),
+    "too many requests": body(b"{}", 429, Retry_After="10"),
+    "an error": body(b"{}", 500),
+    "no content": body(b"", 204),
+    "junk": body(b"\x00\xff" * 100),
+    "HTML": body(b"<!doctype html><title>Sign in</title>", Content_Type="text/html"),
+    "compressed": body(GZIP_BOMB, Content_Encoding="gzip"),
+    "a length that lies": body(b"{}", Content_Length="1000"),
+    "an empty set": key_set(),
+}
+
+
+@pytest.mark.parametrize("behaviour", BROKEN.values(), ids=BROKEN.keys())
+def test_a_broken_auth_server_changes_nothing_for_known_users(behaviour: Behaviour) -> None:
+    async def test() -> None:
+        with AuthServer(key_set(OLD)) as server:
+            async with _key_set_of(server) as (keys, metrics):
+                await keys.refresh()
+                server.behaviour = behaviour
+                started = time.monotonic()
+                with pytest.raises(UnknownKey):
+                    await keys.seek("new")
+                assert time.monotonic() - started < 6
+                assert keys.find("old")
+                assert metrics.fetches.total() == 2
+                assert metrics.fetches["ok"] == 1
+                assert len(server.requests) == 2
+                server.behaviour = key_set(OLD, NEW)
+                assert await keys.seek("new")
+
+    _run(test)
+
+
+def test_a_server_that_is_down_at_the_start_is_waited_for_by_nobody() -> None:
+    async def test() -> None:
+        with AuthServer(key_set(OLD)) as server:
+            origin = server.origin
+        metrics = AuthMetrics()
+        async with httpx.AsyncClient() as client:
+            source = KeySet(fetch_from(f"{origin}/api/auth/jwks", client), metrics)
+            started = time.monotonic()
+            async with source.kept_fresh() as keys:
+                assert time.monotonic() - started < 0.5
+                with pytest.raises(KeysUnavailable):
+                    await keys.seek("old")
+        assert metrics.fetches["FetchFailed"] >= 1
+
+    _run(test)
