@@ -80,6 +80,8 @@ WRONG_SHAPE = {
     "complete true, as a string": (b'{"title": "a", "complete": "true"}', "complete"),
     "an unknown member": (b'{"title": "a", "completed": true}', "completed"),
     "a member of another case": (b'{"title": "a", "Complete": true}', "Complete"),
+    "a name in letters of any script": ('{"title": "a", "größe": 1}'.encode(), "größe"),
+    "a name that forges a line of the log": (b'{"title": "a", "a\\n2026 INFO": 1}', "a\\n2026 INFO"),
     "an empty name": (b'{"title": "a", "": true}', ""),
     "a name with a surrogate": (b'{"title": "a", "\\ud800": true}', "body"),
     "a name with NUL": (b'{"title": "a", "\\u0000": true}', "\\x00"),

@@ -164,8 +164,10 @@ def _violation(error: _PydanticError) -> Violation:
 
 
 def _printable(part: str | int) -> str | int:
-    """A member's name as it may be shown: the client chose it, so it can be long or unprintable."""
-    return part if isinstance(part, int) else part[:64].encode("unicode_escape").decode()
+    """A member's name as it may be shown: the client chose it, so it can be long, or forge a line of the log."""
+    if isinstance(part, int):
+        return part
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in part[:64])
 
 
 def _place(loc: Sequence[str | int]) -> str:
