@@ -35,8 +35,12 @@ class PostgresServer:
         self.port = _free_port()
         self._settings = settings
         self.log = self._directory / "log"
-        self._initialise()
-        self._process = self._start()
+        try:
+            self._initialise()
+            self._process = self._start()
+        except BaseException:
+            shutil.rmtree(self._directory, ignore_errors=True)
+            raise
 
     @property
     def url(self) -> str:

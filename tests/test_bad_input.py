@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from problem import assert_problem
-from service import Client, Service
+from service import Client, Service, sign
 
 JSON = {"Content-Type": "application/json"}
 LIMIT = 64 * 1024
@@ -249,6 +249,12 @@ def test_a_query_parameter_out_of_its_range_is_422(alice: Client, query: str) ->
     assert problem["errors"][0]["loc"] == ["query", query.partition("=")[0]]
 
 
+@pytest.mark.parametrize("query", ["limit=5&limit=6", "limit=5000&limit=5", "complete=true&complete=true"])
+def test_a_parameter_given_twice_is_422(alice: Client, query: str) -> None:
+    problem = assert_problem(alice.request("GET", f"{alice.home}?{query}"), 422, "VALIDATION_ERROR")
+    assert problem["errors"][0]["loc"] == ["query", query.partition("=")[0]]
+
+
 @pytest.mark.parametrize(
     "query", ["limit=1", "limit=1000", "offset=2147483647", "complete=true", "other=1", "%FF=%FE", "&&=", "a" * 5000]
 )
@@ -295,6 +301,12 @@ def test_json_may_be_declared_in_several_ways(alice: Client, media_type: str) ->
 )
 def test_a_body_that_is_not_declared_json_is_415(alice: Client, media_type: str) -> None:
     answer = alice.request("POST", content=b'{"title": "a"}', headers={"Content-Type": media_type})
+    assert_problem(answer, 415, "UNSUPPORTED_MEDIA_TYPE")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "x"])
+def test_a_compressed_body_is_415(alice: Client, encoding: str) -> None:
+    answer = alice.request("POST", content=b'{"title": "a"}', headers=JSON | {"Content-Encoding": encoding})
     assert_problem(answer, 415, "UNSUPPORTED_MEDIA_TYPE")
 
 
@@ -350,6 +362,13 @@ def test_an_unknown_method_is_405_and_names_all_that_are_known(
     answer = alice.request(method, path.format(user=alice.user))
     assert_problem(answer, 405, "METHOD_NOT_ALLOWED")
     assert answer.headers["allow"] == allow
+
+
+@pytest.mark.parametrize("byte_range", ["bytes=abc", "bytes=99999999999-", "bytes=0-9", "lines=1-2"])
+def test_an_asset_comes_whole(service: Service, byte_range: str) -> None:
+    answer = service.http.get("/docs/assets/favicon.png", headers={"Range": byte_range})
+    assert answer.status_code == 200
+    assert len(answer.content) == int(answer.headers["content-length"])
 
 
 # --- the shape itself
@@ -413,6 +432,21 @@ def test_a_request_target_of_any_bytes_is_a_client_error(service: Service, targe
     assert answer.status_code < 500
     if answer.status_code != 200:
         assert_problem(answer, answer.status_code, answer.json()["error_code"])
+
+
+def test_a_request_that_was_carried_out_is_answered_whatever_follows_it(service: Service, alice: Client) -> None:
+    request = (
+        f"POST {alice.home} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {sign(alice.user)}\r\n"
+        'Content-Type: application/json\r\nContent-Length: 16\r\n\r\n{"title":"done"}'
+    )
+    answer = _exchange(service, request.encode() + b"JUNK\r\n\r\n")
+    assert answer.status_code == 201
+    assert alice.titles() == ["done"]
+
+
+def test_a_head_of_any_size_is_a_client_error(service: Service) -> None:
+    answer = _exchange(service, b"GET /health HTTP/1.1\r\nHost: x\r\n" + b"X: " + b"x" * 1_000_000 + b"\r\n")
+    assert_problem(answer, 400, "VALIDATION_ERROR")
 
 
 def test_a_request_to_change_protocols_is_answered_as_http(service: Service) -> None:

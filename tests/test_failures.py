@@ -3,12 +3,14 @@
 import asyncio
 import logging
 import socket
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPResponse
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import asyncpg
 import httpx
@@ -16,6 +18,9 @@ import pytest
 
 from problem import assert_problem
 from service import Client, Service, running, sign
+from taskwell.database.urls import parse_database_url
+from taskwell.http import protocol
+from taskwell.migrations.runner import upgrade
 
 ORIGIN = "https://app.example"
 
@@ -103,6 +108,58 @@ def test_a_database_that_is_not_there_is_500_and_the_process_is_healthy() -> Non
         assert "database" in problem["detail"]
 
 
+def test_a_role_without_rights_is_an_outage_and_no_bug(new_database_url: Callable[[str], str]) -> None:
+    url = new_database_url("postgres")
+    upgrade(parse_database_url(url))
+    role = f"role_{uuid4().hex}"
+    asyncio.run(_execute(url, f"CREATE ROLE {role} LOGIN"))
+    theirs = urlsplit(url)._replace(netloc=f"{role}@{urlsplit(url).netloc.rpartition('@')[2]}").geturl()
+    with running("postgres", migrate=False, DATABASE_URL=theirs) as service:
+        answer = service.client().request("GET")
+    assert_problem(answer, 500, "DATABASE_ERROR")
+    assert "task" not in answer.text
+
+
+async def _execute(url: str, sql: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(sql)
+    await connection.close()
+
+
+def test_a_locked_file_lets_readers_read_and_writers_wait_no_longer_than_told(
+    new_database_url: Callable[[str], str],
+) -> None:
+    url = new_database_url("sqlite")
+    with running("sqlite", DATABASE_URL=url) as service, ThreadPoolExecutor(5) as threads:
+        client = service.client()
+        client.create()
+        other = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        writers = [threads.submit(client.request, "POST", json={"title": "late"}) for _ in range(5)]
+        time.sleep(0.2)
+        started = time.monotonic()
+        assert client.titles() == ["Buy milk"]
+        assert service.http.get("/health/ready").status_code == 200
+        assert time.monotonic() - started < 2
+        answers = sorted(writer.result().json()["error_code"] for writer in writers)
+        other.close()
+        assert answers == ["DATABASE_ERROR", *["OVERLOADED"] * 4]
+        assert client.create()
+
+
+def test_a_connection_that_never_becomes_a_request_is_closed(
+    monkeypatch: pytest.MonkeyPatch, new_database_url: Callable[[str], str]
+) -> None:
+    monkeypatch.setattr(protocol, "REQUEST_SECONDS", 0.3)
+    with running("sqlite", DATABASE_URL=new_database_url("sqlite")) as service:
+        address = urlsplit(service.url)
+        for begun in (b"", b"GET /health HTTP/1.1\r\nHost: x\r\n"):
+            with socket.create_connection((address.hostname, address.port), timeout=3) as connection:
+                connection.sendall(begun)
+                while connection.recv(4096):
+                    pass
+
+
 def test_waiting_for_a_connection_ends_in_503(hasty: Service) -> None:
     blocked, other = hasty.client(), hasty.client()
     blocked.create()
@@ -171,6 +228,31 @@ def test_a_page_of_a_configured_origin_may_call(hasty: Service) -> None:
 def test_no_other_page_may(hasty: Service, origin: str) -> None:
     answer = hasty.client().request("GET", headers={"Origin": origin})
     assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
+def test_a_preflight_is_granted_for_every_method(hasty: Service, method: str) -> None:
+    asked = {
+        "Origin": ORIGIN,
+        "Access-Control-Request-Method": method,
+        "Access-Control-Request-Headers": "authorization",
+    }
+    assert hasty.http.options(hasty.client().home, headers=asked).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"Origin": "https://evil.example"},
+        {"Access-Control-Request-Method": "BREW"},
+        {"Access-Control-Request-Headers": "x-evil"},
+    ],
+)
+def test_a_preflight_that_is_refused_says_so_in_the_one_shape(hasty: Service, changes: dict[str, str]) -> None:
+    asked = {"Origin": ORIGIN, "Access-Control-Request-Method": "GET", **changes}
+    answer = hasty.http.options(hasty.client().home, headers=asked)
+    assert_problem(answer, 400, "VALIDATION_ERROR")
+    assert "Origin" in answer.headers["vary"]
 
 
 def test_without_origins_there_is_no_cors(alice: Client) -> None:

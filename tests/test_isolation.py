@@ -93,6 +93,13 @@ def test_no_route_opens_without_its_users_own_token(alice: Client, method: str, 
     assert alice.request("GET").json() == {"tasks": [task], "count": 1}
 
 
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"])
+def test_a_method_that_a_path_does_not_have_is_no_way_round(alice: Client, mallory: Client, method: str) -> None:
+    assert_problem(alice.http.request(method, alice.home), 401, "AUTH_MISSING")
+    assert_problem(mallory.request(method, alice.home), 403, "AUTH_FORBIDDEN")
+    assert_problem(alice.request(method, alice.home), 405, "METHOD_NOT_ALLOWED")
+
+
 @pytest.mark.parametrize(("method", "path"), sorted(OPEN))
 def test_open_routes_ask_for_no_token(service: Service, method: str, path: str) -> None:
     path = path.replace("/docs/assets", "/docs/assets/swagger-ui.css")

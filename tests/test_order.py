@@ -51,6 +51,8 @@ async def _statuses_without_body_or_database(settings: Settings) -> tuple[list[i
         for method, path in [
             ("POST", b"/api/alice/tasks"),
             ("PUT", b"/api/alice/tasks/1"),
+            ("PATCH", b"/api/alice/tasks/1"),
+            ("DELETE", b"/api/alice/tasks/1"),
             ("GET", b"/api/alice/tasks"),
         ]:
             for token in tokens:
@@ -83,7 +85,7 @@ def test_a_refused_request_reads_no_body_and_takes_no_connection() -> None:
     # There is no database at all: whoever took a connection would get a 500.
     settings = _closed_port_settings()
     statuses, reads = anyio.run(_statuses_without_body_or_database, settings)
-    assert statuses == [401, 401, 403] * 3
+    assert statuses == [401, 401, 403] * 5
     assert reads == 0
 
 

@@ -74,10 +74,12 @@ def _recorded(service: Service, client: Client) -> Iterator[list[str]]:
     """The statements that reach the database for `client`, as the database itself tells them."""
     asked: list[str] = []
     if service.engine == "sqlite":
-        database = service.state["database"]
-        database.connection.set_trace_callback(asked.append)
+        connections = [worker.connection for worker in vars(service.state["database"]).values()]
+        for connection in connections:
+            connection.set_trace_callback(asked.append)
         yield asked
-        database.connection.set_trace_callback(None)
+        for connection in connections:
+            connection.set_trace_callback(None)
         # A statement is told again for each step of a trigger that it sets off.
         asked[:] = [statement for statement, _ in groupby(asked)]
     else:

@@ -2,8 +2,12 @@
 
 import logging
 import logging.config
+import multiprocessing
+import multiprocessing.process
 import os
+import signal
 import socket
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -101,8 +105,15 @@ def serve_by_workers(settings: Settings, listener: socket.socket, workers: int) 
 
 
 def app_from_environment() -> FastAPI:
-    """The application of a worker process."""
+    """The application of a worker process, which ends when the process that started it is gone, killed or not."""
+    if parent := multiprocessing.parent_process():
+        threading.Thread(target=_end_after, args=[parent], daemon=True).start()
     return create_app(Settings.read(os.environ))
+
+
+def _end_after(parent: multiprocessing.process.BaseProcess) -> None:
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def start_logging(level: str) -> None:

@@ -1,6 +1,6 @@
 """Every setting, read once at the door, refused by name when it is unsafe or contradicts another.
 
-Only `create_app` and the command line see them.
+They are read by the command line; from then on only what builds the application sees them.
 """
 
 import difflib
@@ -31,6 +31,7 @@ MIN_SECRET_BYTES = 32
 # With everything but letters and digits taken out. They stand in documentation and templates, so anybody can sign with them.
 _PLACEHOLDERS = (
     "changeme",
+    "secretsecret",
     "changethis",
     "changeinproduction",
     "yoursecret",
@@ -90,7 +91,8 @@ def _comma_separated(text: object) -> tuple[str, ...]:
 
 
 def _origin(text: str) -> str:
-    if not re.fullmatch(r"https?://[^/\s*?#@]+", text):
+    default_port = {"https": ":443", "http": ":80"}.get(text.partition("://")[0], "")
+    if not re.fullmatch(r"https?://[^/\s*?#@A-Z]+", text) or (default_port and text.endswith(default_port)):
         raise ValueError("is no origin; write scheme and host as the browser does: https://app.example")
     return text
 

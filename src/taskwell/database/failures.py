@@ -13,12 +13,15 @@ import asyncpg
 
 from taskwell.errors import DatabaseError, NotMigrated
 
-_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, sqlite3.OperationalError, OSError, TimeoutError)
+_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, sqlite3.DatabaseError, OSError, TimeoutError)
 
 _OUR_MISTAKES = (
     asyncpg.DataError,
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.SyntaxOrAccessError,
+    sqlite3.DataError,
+    sqlite3.IntegrityError,
+    sqlite3.ProgrammingError,
 )
 
 
@@ -29,6 +32,8 @@ def translated() -> Generator[None]:
         yield
     except asyncpg.UndefinedTableError as error:
         raise NotMigrated(cause=str(error)) from error
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise DatabaseError(cause=str(error)) from error
     except _OUR_MISTAKES:
         raise
     except _FAILURES as error:

@@ -55,8 +55,9 @@ class Pool:
 
     async def close(self) -> None:
         """Closes the idle connections."""
-        while self._idle:
-            await self._idle.pop().close(timeout=CONNECT_SECONDS)
+        closing = [connection.close(timeout=CONNECT_SECONDS) for connection in self._idle]
+        self._idle = []
+        await asyncio.gather(*closing, return_exceptions=True)
 
     async def fetch(self, sql: str, arguments: Sequence[object]) -> Sequence[Row]:
         """Runs one statement on one connection.

@@ -1,8 +1,8 @@
 """SQLite, the embedded default, through the standard library.
 
-One connection in one worker thread: SQLite has a single writer anyway, and a hop to a thread that is
-already there costs less than a pool. The file is in WAL mode with `synchronous=FULL`, so that what was acknowledged
-is on disk (https://www.sqlite.org/pragma.html#pragma_synchronous).
+Two connections, each in a worker thread of its own: SQLite has a single writer anyway, and a reader waits for nobody. A hop to a
+thread that is already there costs less than a pool. The file is in WAL mode with `synchronous=FULL`, so that what was
+acknowledged is on disk (https://www.sqlite.org/pragma.html#pragma_synchronous).
 """
 
 import asyncio
@@ -20,7 +20,9 @@ from sqlalchemy.sql.expression import ReturnsRows
 
 from taskwell.database.failures import translated
 from taskwell.database.port import CompiledStatement, Query, Row, compile_statement
+from taskwell.errors import Overloaded
 
+WAIT_SECONDS = 2
 BUSY_SECONDS = 5
 
 _DIALECT = SQLiteDialect_pysqlite()
@@ -33,7 +35,7 @@ def connect(path: Path) -> sqlite3.Connection:
     """A connection, set up so that each statement commits by itself and an acknowledged write is on disk.
 
     Raises:
-        sqlite3.OperationalError: the file cannot be opened.
+        sqlite3.DatabaseError: the file cannot be opened, or is no database.
     """
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA journal_mode = WAL")
@@ -46,49 +48,89 @@ def _one_microsecond_after(stored: str) -> str:
     return (datetime.fromisoformat(stored) + timedelta(microseconds=1)).isoformat(" ", "microseconds")
 
 
+class Worker:
+    """A connection and its thread: one statement at a time, the others wait in line for two seconds at most."""
+
+    connection: sqlite3.Connection
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path = path
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"sqlite-{name}")
+        self._line = asyncio.Semaphore(1)
+
+    async def open(self) -> None:
+        """Opens the connection."""
+        with translated():
+            self.connection = await self._run(lambda: connect(self._path))
+
+    async def close(self) -> None:
+        """Closes it, when the statement under way is done."""
+        await self._run(self.connection.close)
+        self._thread.shutdown()
+
+    async def fetch(self, sql: str, arguments: Sequence[object]) -> Sequence[tuple[object, ...]]:
+        """Runs one statement. One that has begun is finished, also when its caller is gone.
+
+        Raises:
+            Overloaded: others were before it for two seconds; nothing was done.
+            DatabaseError: the database failed, or another process held its lock for five seconds.
+        """
+        await self._wait_in_line()
+        try:
+            with translated():
+                return await self._run(lambda: self.connection.execute(sql, arguments).fetchall())
+        finally:
+            self._line.release()
+
+    async def _wait_in_line(self) -> None:
+        if not self._line.locked():
+            await self._line.acquire()
+            return
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await self._line.acquire()
+        except TimeoutError:
+            raise Overloaded(cause=f"the database was busy with others for {WAIT_SECONDS} s") from None
+
+    async def _run(self, job: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, job)
+
+
 class SQLiteDatabase:
     """The port on SQLite."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite")
-        self.connection: sqlite3.Connection
+        self.writer = Worker(path, "writer")
+        self.reader = Worker(path, "reader")
 
     async def __aenter__(self) -> Self:
-        with translated():
-            self.connection = await self.run(lambda: connect(self._path))
+        await self.writer.open()
+        await self.reader.open()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.run(self.connection.close)
-        self._thread.shutdown()
+        await self.reader.close()
+        await self.writer.close()
 
     def prepare(self, statement: Executable) -> Query:
         """Compiles `statement` for SQLite."""
-        return _SQLiteQuery(self, compile_statement(statement, _DIALECT), _converters(statement))
-
-    async def run(self, job: Callable[[], T]) -> T:
-        """Runs `job` in the connection's thread. A job that has begun is finished, also when its caller is gone."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, job)
+        worker = self.reader if statement.is_select else self.writer
+        return _SQLiteQuery(worker, compile_statement(statement, _DIALECT), _converters(statement))
 
 
 class _SQLiteQuery:
-    def __init__(self, database: SQLiteDatabase, statement: CompiledStatement, converters: dict[str, Convert]) -> None:
-        self._database = database
+    def __init__(self, worker: Worker, statement: CompiledStatement, converters: dict[str, Convert]) -> None:
+        self._worker = worker
         self._statement = statement
         self._converters = converters
 
     async def __call__(self, **parameters: object) -> Sequence[Row]:
-        arguments = self._statement.arguments(parameters)
-        with translated():
-            cursor_rows = await self._database.run(
-                lambda: self._database.connection.execute(self._statement.sql, arguments).fetchall()
-            )
+        rows = await self._worker.fetch(self._statement.sql, self._statement.arguments(parameters))
         return [
             {name: convert(value) for (name, convert), value in zip(self._converters.items(), row, strict=True)}
-            for row in cursor_rows
+            for row in rows
         ]
 
 

@@ -133,7 +133,9 @@ def _is_of_others(name: str, value: str) -> bool:
 
 
 def _tls(parameters: dict[str, str], host: str) -> _TLS:
-    sslmode = _one_of(SSL_MODES, "sslmode", parameters.get("sslmode", "disable" if host in _LOOPBACK else "require"))
+    sslmode: SSLMode = _one_of(
+        SSL_MODES, "sslmode", parameters.get("sslmode", "disable" if host in _LOOPBACK else "require")
+    )
     binding = _one_of(("disable", "prefer", "require"), "channel_binding", parameters.get("channel_binding", "prefer"))
     # Channel binding proves that nobody stands between. The driver does not have it; a verified certificate proves it too.
     if binding == "require":

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from codecs import BOM_UTF8
 from typing import NoReturn
 
 from starlette.requests import Request
@@ -53,7 +54,7 @@ class JSONRequest(Request):
 
         Raises:
             MalformedRequest: it is empty or not JSON (RFC 8259).
-            UnsupportedMediaType: it is not declared as JSON.
+            UnsupportedMediaType: it is not declared as JSON, or compressed.
         """
         if not hasattr(self, "_json"):
             body = await self.body()
@@ -61,6 +62,8 @@ class JSONRequest(Request):
                 raise MalformedRequest("The request's body is empty; send a JSON object.")
             if not _is_json(self.headers.get("content-type", "")):
                 raise UnsupportedMediaType
+            if self.headers.get("content-encoding", "identity").lower() != "identity":
+                raise UnsupportedMediaType("Send the body uncompressed, without Content-Encoding.")
             self._json = parse_json(body)
         return self._json
 
@@ -78,6 +81,8 @@ def parse_json(text: bytes) -> object:
         MalformedRequest: it is not JSON.
         UnprocessableRequest: it is, but with a number of thousands of digits or nested too deeply.
     """
+    if text.startswith(BOM_UTF8):
+        raise MalformedRequest("The request's body begins with a byte order mark, which JSON has not.")
     try:
         return json.loads(text.decode(), parse_constant=_refuse_constant)
     except UnicodeDecodeError:

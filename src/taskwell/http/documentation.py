@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute
 from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
 from taskwell.http.openapi import HEADERS, SCHEMAS, reference
 from taskwell.http.problems import PROBLEM_JSON
@@ -38,7 +38,12 @@ With `Accept: {PROBLEM_JSON}` it has the members of RFC 9457 besides.
 
 
 class _Assets(StaticFiles):
-    """Files that change only with a release; a day later, a browser asks whether one has."""
+    """Files that change only with a release; a day later, a browser asks whether one has. They come whole."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Starlette answers a range that it cannot serve in a form of its own; any may be ignored (RFC 9110, section 14.2).
+        headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
+        await super().__call__({**scope, "headers": headers}, receive, send)
 
     def file_response(
         self, full_path: str | PathLike[str], stat_result: stat_result, scope: Scope, status_code: int = 200

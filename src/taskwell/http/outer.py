@@ -22,6 +22,7 @@ _PAIRS = [high + low for high in _CROCKFORD for low in _CROCKFORD]
 _ACCEPTABLE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 CLIENT_CLOSED_REQUEST = 499
+MAX_LOGGED_PATH = 256
 
 
 class RequestLayer:
@@ -57,7 +58,8 @@ class RequestLayer:
             pass
         finally:
             milliseconds = (time.perf_counter() - started) * 1000
-            access.info("request_id=%s %s %s %d %.1fms", request_id, method, scope["path"], status, milliseconds)
+            path = scope["path"][:MAX_LOGGED_PATH]
+            access.info("request_id=%s %s %s %d %.1fms", request_id, method, path, status, milliseconds)
 
 
 class LastResort:

@@ -28,6 +28,7 @@ from taskwell.errors import (
     UnprocessableRequest,
     Violation,
 )
+from taskwell.http.times import rfc3339
 
 logger = logging.getLogger("taskwell.problems")
 
@@ -51,7 +52,7 @@ def problem_response(scope: Scope, problem: Problem) -> Response:
     body: dict[str, object] = {
         "detail": problem.detail,
         "error_code": problem.code,
-        "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        "timestamp": rfc3339(datetime.now(UTC)),
         "request_id": request_id,
         **problem.members,
     }
@@ -64,8 +65,6 @@ def problem_response(scope: Scope, problem: Problem) -> Response:
             "status": problem.status,
             "instance": f"urn:taskwell:request:{request_id}",
         }
-    # json's default escapes everything beyond ASCII, so that a member's name with a lone
-    # surrogate in it, which UTF-8 cannot carry, can still be named.
     return Response(
         json.dumps(body, separators=(",", ":")),
         problem.status,

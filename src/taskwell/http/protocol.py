@@ -1,5 +1,7 @@
-"""What is not HTTP: refused by the server's parser, before there is a request, in the one shape all the same."""
+"""What is not HTTP, or takes too long to become a request: ended by the server's protocol, before there is a request."""
 
+import asyncio
+import logging
 from typing import Any
 
 from starlette.responses import Response
@@ -9,13 +11,60 @@ from taskwell.errors import MalformedRequest
 from taskwell.http.outer import new_request_id
 from taskwell.http.problems import problem_response
 
+logger = logging.getLogger("taskwell.problems")
+
+REQUEST_SECONDS = 10
+MAX_HEAD_BYTES = 64 * 1024
+
 
 class HTTPProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 protocol with an answer of ours for bytes that it cannot parse (RFC 9112, section 2.2)."""
+    """uvicorn's HTTP/1.1 protocol, whose clients have ten seconds and 64 KiB for a request's head.
+
+    Bytes that cannot be parsed (RFC 9112, section 2.2) are refused with the one body.
+    """
+
+    _deadline: asyncio.TimerHandle | None = None
+    _unparsed = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._request_has_come()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._unparsed += len(data)
+        super().data_received(data)
+        if self.transport.is_closing() or (self.cycle and not self.cycle.response_complete):
+            return
+        self._expect_request()
+        # What is left of a body that was answered before it had come, is no head.
+        if self._unparsed > MAX_HEAD_BYTES and not (self.cycle and self.cycle.more_body):
+            self.send_400_response("")
+
+    def on_headers_complete(self) -> None:
+        self._request_has_come()
+        super().on_headers_complete()
+
+    def _expect_request(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(REQUEST_SECONDS, self.transport.close)
+
+    def _request_has_come(self) -> None:
+        self._unparsed = 0
+        if self._deadline:
+            self._deadline.cancel()
+            self._deadline = None
 
     def send_400_response(self, msg: str) -> None:
         """Answers with the one body and closes the connection, whose next byte has no meaning any more."""
         del msg
+        if self.cycle and not self.cycle.response_complete and not self.cycle.more_body:
+            # The request before it was whole, may have been carried out, and is still to be answered.
+            self.cycle.keep_alive = False
+            return
         answer = _refusal()
         headers = [*self.server_state.default_headers, *answer.raw_headers, (b"connection", b"close")]
         lines = [name + b": " + value + b"\r\n" for name, value in headers]
@@ -25,8 +74,10 @@ class HTTPProtocol(HttpToolsProtocol):
 
 def _refusal() -> Response:
     request_id = new_request_id()
+    problem = MalformedRequest("This is not HTTP/1.1, a method that is not known, or a head of more than 64 KiB.")
+    logger.info("request_id=%s %s %s: %s", request_id, problem.status, problem.code, problem.detail)
     scope: dict[str, Any] = {"type": "http", "headers": [], "state": {"request_id": request_id}}
-    answer = problem_response(scope, MalformedRequest("This is not HTTP/1.1, or a method that is not known."))
+    answer = problem_response(scope, problem)
     answer.headers["X-Request-ID"] = request_id
     answer.headers["X-Content-Type-Options"] = "nosniff"
     return answer

@@ -5,13 +5,15 @@ is wrong with a body before being told to sign in. `get_route_handler` is FastAP
 to change that (https://fastapi.tiangolo.com/how-to/custom-request-and-route/).
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
+from taskwell.errors import UnprocessableRequest, Violation
 from taskwell.http.body import JSONRequest
 
 
@@ -29,9 +31,12 @@ class GuardedRoute(APIRoute):
         handle = super().get_route_handler()
         reads_body = self.body_field is not None
 
+        parameters = {field.alias for field in self.dependant.query_params}
+
         async def guarded(request: Request) -> Response:
             await self.guard(request)
             request = JSONRequest(request.scope, request.receive)
+            _refuse_repetition(request, parameters)
             if reads_body:
                 await request.json()
             response = await handle(request)
@@ -40,3 +45,18 @@ class GuardedRoute(APIRoute):
             return response
 
         return guarded
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # A method that the path does not have is no way round the guard.
+        if scope["method"] not in (self.methods or ()):
+            await self.guard(Request(scope, receive))
+        await super().handle(scope, receive, send)
+
+
+def _refuse_repetition(request: Request, parameters: Collection[str]) -> None:
+    """Of a parameter given twice one value would silently be passed over."""
+    given = [name for name, _ in request.query_params.multi_items() if name in parameters]
+    for name in given:
+        if given.count(name) > 1:
+            violation: Violation = {"loc": ["query", name], "msg": "must be given once", "type": "repeated"}
+            raise UnprocessableRequest(f"query {name}: must be given once", [violation])

@@ -7,6 +7,7 @@ from pydantic import (
     MISSING,
     AfterValidator,
     ConfigDict,
+    PlainSerializer,
     StrictBool,
     StrictStr,
     StringConstraints,
@@ -32,6 +33,7 @@ from sqlalchemy import (
 from sqlmodel import Field, SQLModel
 
 from taskwell.http.problems import EMPTY_PATCH
+from taskwell.http.times import rfc3339
 
 MAX_TITLE = 200
 MAX_DESCRIPTION = 1000
@@ -72,6 +74,8 @@ Description = Annotated[
     WithJsonSchema(_DESCRIPTION),
 ]
 
+
+Time = Annotated[datetime, PlainSerializer(rfc3339), WithJsonSchema(_UTC)]
 
 # --- the tables
 
@@ -214,8 +218,8 @@ class TaskResponse(SQLModel):
     title: Annotated[str, WithJsonSchema(_TITLE)]
     description: Annotated[str, WithJsonSchema(_DESCRIPTION)] | None
     complete: bool
-    created_at: Annotated[datetime, WithJsonSchema(_UTC)]
-    updated_at: Annotated[datetime, WithJsonSchema(_UTC)]
+    created_at: Time
+    updated_at: Time
 
 
 class TaskListResponse(SQLModel):
