@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from auth_server import AuthServer, key_set
+from auth_server import AuthServer, body, key_set
 from hostile import hostile_tokens
 from problem import assert_problem
 from service import SECRET, Client, Service, running
@@ -42,6 +42,18 @@ def guarded(request: pytest.FixtureRequest, new_database_url: Callable[[str], st
             signer = Signer(alg, key, {"kid": "k"}, {"iss": origin, "aud": origin})
             _wait_for_keys(service)
             yield Guarded(service, signer, auth_server)
+
+
+def test_before_any_key_came_users_are_told_to_come_again(new_database_url: Callable[[str], str]) -> None:
+    with AuthServer(body(b"", 500)) as auth_server:
+        origin = auth_server.origin
+        url = new_database_url("sqlite")
+        with running("sqlite", DATABASE_URL=url, BETTER_AUTH_URL=origin, BETTER_AUTH_SECRET="") as service:
+            client = service.client("alice")
+            token = Signer("EdDSA", KEY, {"kid": "k"}, {"iss": origin, "aud": origin}).token("alice")
+            answer = client.request("GET", headers={"Authorization": f"Bearer {token}"})
+            assert_problem(answer, 503, "AUTH_UNAVAILABLE")
+            assert int(answer.headers["retry-after"]) > 0
 
 
 def _wait_for_keys(service: Service) -> None:
@@ -78,6 +90,7 @@ def test_no_hostile_token_is_believed_or_costly_or_in_the_log(
     believed = [name for name, token in forms.items() if _asked(client, token)[0] != 401]
     assert believed == []
     log = caplog.text
+    assert "signature: " in log
     for name, token in forms.items():
         assert len(token) < 40 or token not in log, name
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

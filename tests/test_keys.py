@@ -3,12 +3,15 @@
 import json
 from typing import Any
 
+import anyio
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from taskwell.auth import jwk as subject
 from taskwell.auth.jwk import InvalidKeySet, parse_key_set
-from tokens import RSA_KEY, encoded, jwk, private_key
+from taskwell.auth.keyset import KeySet
+from taskwell.auth.metrics import AuthMetrics
+from taskwell.auth.tokens import Verifier
+from tokens import RSA_KEY, Signer, encoded, jwk, private_key
 
 ALGORITHMS = {
     "EdDSA": {"EdDSA", "Ed25519"},
@@ -37,6 +40,17 @@ def test_a_keys_alg_narrows_that(alg: str) -> None:
 @pytest.mark.parametrize("alg", ["EdDSA", "Ed25519"])
 def test_eddsa_goes_by_both_names(alg: str) -> None:
     assert _parse(jwk(private_key("EdDSA"), kid="k", alg=alg))["k"].algorithms == {"EdDSA", "Ed25519"}
+
+
+@pytest.mark.parametrize("alg", sorted(set().union(*ALGORITHMS.values())))
+def test_a_key_verifies_what_its_private_half_signed(alg: str) -> None:
+    key = private_key(alg)
+
+    async def fetch() -> bytes:
+        return json.dumps({"keys": [jwk(key, kid="k")]}).encode()
+
+    verifier = Verifier(KeySet(fetch, AuthMetrics()), AuthMetrics())
+    assert anyio.run(verifier.verify, Signer(alg, key, {"kid": "k"}).token("alice")) == "alice"
 
 
 P256, ED = jwk(private_key("ES256"), kid="bad"), jwk(private_key("EdDSA"), kid="bad")
@@ -78,10 +92,14 @@ LEFT_OUT: dict[str, object] = {
     "x too long": ED | {"x": encoded(b"\x02" * 33)},
     "x empty": ED | {"x": ""},
     "RSA of 1024 bits": jwk(rsa.generate_private_key(65537, 1024), kid="bad"),
+    "RSA of 2047 bits": RSA | {"n": encoded(b"\x7f" + b"\xff" * 255)},
+    "RSA of 8200 bits": RSA | {"n": encoded(b"\xff" * 1025)},
     "RSA of 16384 bits": RSA | {"n": encoded(b"\xff" * 2048)},
     "RSA with exponent 1": RSA | {"e": encoded(b"\x01")},
     "RSA with exponent 2": RSA | {"e": encoded(b"\x02")},
     "RSA without a modulus": RSA | {"n": ""},
+    "RSA without n": {name: value for name, value in RSA.items() if name != "n"},
+    "RSA without e": {name: value for name, value in RSA.items() if name != "e"},
     "RSA with a number": RSA | {"n": 5},
 }
 
@@ -97,6 +115,11 @@ def test_one_poisoned_key_among_good_ones_is_left_out(bad: object) -> None:
 def test_a_private_key_published_by_mistake_is_used_as_the_public_one_it_holds() -> None:
     private = jwk(RSA_KEY, kid="k") | {"d": "AQAB", "p": "AQAB"}
     assert "k" in _parse(private)
+
+
+@pytest.mark.parametrize("bits", [2048, 8192])
+def test_rsa_keys_of_2048_to_8192_bits_are_used(bits: int) -> None:
+    assert _parse(RSA | {"n": encoded(b"\xff" * (bits // 8))}).keys() == {"bad"}
 
 
 def test_of_two_keys_with_one_kid_the_first_counts() -> None:
@@ -120,10 +143,12 @@ def test_a_key_set_has_at_most_64_keys() -> None:
         _parse(*keys)
 
 
-# --- small-order points, by arithmetic rather than by the list
+# --- small-order points, by arithmetic rather than by a list
 
 P = 2**255 - 19
 D = -121665 * pow(121666, -1, P) % P
+PRIME_ORDER = 2**252 + 27742317777372353535851937790883648493
+NEUTRAL = (0, 1)
 Point = tuple[int, int]
 
 
@@ -144,12 +169,29 @@ def _with(y: int) -> Point | None:
     return (x, y % P) if x * x % P == square else None
 
 
-def test_every_point_of_small_order_is_refused() -> None:
-    for encoding in subject._SMALL_ORDER:
-        point = _with(int.from_bytes(encoding, "little") % P)
-        assert point
-        eightfold = _add(_add(_add(point, point), _add(point, point)), _add(_add(point, point), _add(point, point)))
-        assert eightfold == (0, 1)
-        for sign in (0, 0x80):
-            spelled = encoding[:31] + bytes([encoding[31] | sign])
+def _times(factor: int, point: Point) -> Point:
+    product = NEUTRAL
+    for bit in f"{factor:b}":
+        product = _add(product, product)
+        if bit == "1":
+            product = _add(product, point)
+    return product
+
+
+def _of_small_order() -> set[Point]:
+    """What is left of any point when its part of the large prime order is taken away: all multiples of one such."""
+    for y in range(2, 100):
+        point = _with(y)
+        generator = _times(PRIME_ORDER, point) if point else NEUTRAL
+        if _times(4, generator) != NEUTRAL:
+            return {_times(factor, generator) for factor in range(8)}
+    raise AssertionError
+
+
+def test_every_point_of_small_order_is_refused_however_it_is_spelled() -> None:
+    ys = {y for _, y in _of_small_order()}
+    assert len(ys) == 5
+    for number in (number for y in ys for number in (y, y + P) if number < 2**255):
+        for sign in (0, 1 << 255):
+            spelled = (number | sign).to_bytes(32, "little")
             assert _parse(GOOD, ED | {"x": encoded(spelled)}).keys() == {"good"}

@@ -1,6 +1,7 @@
 """The auth server's key set is at hand, however slow, broken or hostile the server is, and is fetched no oftener than need be."""
 
 import asyncio
+import gzip
 import json
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -11,6 +12,7 @@ import httpx
 import pytest
 
 from auth_server import AuthServer, Behaviour, body, key_set
+from taskwell.app import open_keys
 from taskwell.auth.keys import KeysUnavailable, UnknownKey
 from taskwell.auth.keyset import (
     BUCKET_SECONDS,
@@ -23,6 +25,7 @@ from taskwell.auth.keyset import (
     fetch_from,
 )
 from taskwell.auth.metrics import AuthMetrics
+from taskwell.settings import Settings
 from tokens import jwk, private_key
 
 OLD, NEW = (jwk(private_key("EdDSA"), kid=kid) for kid in ("old", "new"))
@@ -201,6 +204,71 @@ def test_a_token_without_a_kid_causes_no_fetch() -> None:
     _run(test)
 
 
+def test_who_asks_for_a_key_that_is_at_hand_causes_no_fetch() -> None:
+    async def test() -> None:
+        source = Source(OLD)
+        keys = source.key_set()
+        await keys.refresh()
+        assert await keys.seek("old") is keys.find("old")
+        assert source.fetches == 1
+
+    _run(test)
+
+
+def test_a_fetch_that_others_wait_for_costs_nothing_of_the_bucket() -> None:
+    async def test() -> None:
+        source = Source(OLD)
+        keys = source.key_set()
+        await keys.refresh()
+        for _ in range(BUCKET_SIZE):
+            source.wait = asyncio.sleep(0.01)
+            await asyncio.gather(*[keys.seek("new") for _ in range(10)], return_exceptions=True)
+        source.wait = None
+        assert source.fetches == 1 + BUCKET_SIZE
+
+    _run(test)
+
+
+def test_the_age_of_the_keys_is_told() -> None:
+    async def test() -> None:
+        source = Source(OLD)
+        keys = source.key_set()
+        await keys.refresh()
+        source.now += 90
+        assert keys.age_seconds == 90
+
+    _run(test)
+
+
+def test_nothing_is_left_running_when_the_service_stops() -> None:
+    async def test() -> None:
+        source = Source(OLD)
+        asked = asyncio.Event()
+
+        async def hang() -> None:
+            asked.set()
+            await asyncio.Event().wait()
+
+        source.wait = hang()
+        async with source.key_set().kept_fresh():
+            await asked.wait()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    _run(test)
+
+
+def test_why_the_key_set_cannot_be_had_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        source = Source()
+        source.fail()
+        await source.key_set().refresh()
+
+    _run(test)
+    (record,) = [record for record in caplog.records if record.name == "taskwell.auth"]
+    assert record.levelname == "WARNING"
+    assert "the auth server is down" in record.getMessage()
+
+
 def test_it_is_refreshed_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     sleep = asyncio.sleep
@@ -225,6 +293,30 @@ def test_it_is_refreshed_in_the_background(monkeypatch: pytest.MonkeyPatch) -> N
         assert slept[-1] < 10
 
     _run(test)
+
+
+def test_a_bug_in_one_refresh_does_not_end_the_others(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sleep = asyncio.sleep
+
+    async def quick(seconds: float) -> None:
+        del seconds
+        await sleep(0)
+
+    async def test() -> None:
+        source = Source(OLD)
+        source.answer = RuntimeError("a bug")
+        monkeypatch.setattr(asyncio, "sleep", quick)
+        async with source.key_set().kept_fresh() as keys:
+            while source.fetches < 2:
+                await sleep(0)
+            source.publish(OLD)
+            while not keys.ready:
+                await sleep(0)
+
+    _run(test)
+    assert "a bug" in str(caplog.records[0].exc_info)
 
 
 # --- a real server, over HTTP
@@ -256,17 +348,41 @@ def _hanging_up(request: BaseHTTPRequestHandler) -> None:
     request.connection.close()
 
 
+def _with_blanks(size: int) -> bytes:
+    """A key set, blown up to `size` bytes."""
+    return json.dumps({"keys": [OLD, NEW]}).encode().ljust(size)
+
+
+def _compressing(request: BaseHTTPRequestHandler) -> None:
+    """As servers do that stand before others."""
+    accepted = request.headers.get("Accept-Encoding", "")
+    content = json.dumps({"keys": [NEW]}).encode()
+    answer = body(gzip.compress(content), Content_Encoding="gzip") if "gzip" in accepted else body(content)
+    answer(request)
+
+
+def _in_pieces(request: BaseHTTPRequestHandler) -> None:
+    content = _with_blanks(1000)
+    request.send_response(200)
+    request.send_header("Content-Length", str(len(content)))
+    request.end_headers()
+    for half in (content[:100], content[100:]):
+        request.wfile.write(half)
+        request.wfile.flush()
+        time.sleep(0.05)
+
+
 GZIP_BOMB = bytes.fromhex("1f8b0800000000000003") + b"\x00" * 100
 BROKEN: dict[str, Behaviour] = {
     "dripping": _dripping,
     "hanging": _hanging,
     "hanging up": _hanging_up,
     "10 MB": body(b" " * 10_000_000),
-    "just too much": body(b" " * (MAX_BYTES + 1)),
+    "just too much": body(_with_blanks(MAX_BYTES + 1)),
     "a redirect": body(b"", 302, Location="/elsewhere"),
     "a permanent redirect": body(b"", 308, Location="/elsewhere"),
-    "too many requests": body(b"{}", 429, Retry_After="10"),
-    "an error": body(b"{}", 500),
+    "too many requests": body(_with_blanks(1000), 429, Retry_After="10"),
+    "an error": body(_with_blanks(1000), 500),
     "no content": body(b"", 204),
     "junk": body(b"\x00\xff" * 100),
     "HTML": body(b"<!doctype html><title>Sign in</title>", Content_Type="text/html"),
@@ -293,6 +409,45 @@ def test_a_broken_auth_server_changes_nothing_for_known_users(behaviour: Behavio
                 assert len(server.requests) == 2
                 server.behaviour = key_set(OLD, NEW)
                 assert await keys.seek("new")
+
+    _run(test)
+
+
+WORKING: dict[str, Behaviour] = {
+    "64 KiB": body(_with_blanks(MAX_BYTES)),
+    "in pieces": _in_pieces,
+    "compressing where it may": _compressing,
+}
+
+
+@pytest.mark.parametrize("behaviour", WORKING.values(), ids=WORKING.keys())
+def test_an_auth_server_may_answer_at_length_in_pieces_or_compress(behaviour: Behaviour) -> None:
+    async def test() -> None:
+        with AuthServer(behaviour) as server:
+            async with _key_set_of(server) as (keys, _):
+                assert await keys.seek("new")
+
+    _run(test)
+
+
+def test_an_address_that_no_client_can_ask_is_a_failure_like_any_other() -> None:
+    async def test() -> None:
+        async with httpx.AsyncClient() as client:
+            with pytest.raises(FetchFailed, match=r"http://\[::1\]x/jwks: InvalidURL"):
+                await fetch_from("http://[::1]x/jwks", client)()
+
+    _run(test)
+
+
+def test_keys_of_this_machine_do_not_come_by_way_of_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        with AuthServer(key_set(OLD)) as server, AuthServer(key_set(NEW)) as proxy:
+            for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+                monkeypatch.setenv(name, proxy.origin)
+            settings = Settings.read({"DATABASE_URL": "sqlite:///never-opened.db", "BETTER_AUTH_URL": server.origin})
+            async with open_keys(settings, AuthMetrics()) as keys:
+                assert await keys.seek("old")
+        assert proxy.requests == []
 
     _run(test)
 

@@ -67,6 +67,9 @@ ALIASES = {"JWT_SECRET_KEY", "BETTER_AUTH_PUBLIC_KEY_URL"}
             {"TASKWELL_CORS_ORIGINS": "https://app.example, https://u:hunter2@app.example"},
             ["TASKWELL_CORS_ORIGINS: entry 2 is no origin"],
         ),
+        ({"TASKWELL_CORS_ORIGINS": "https://App.example"}, ["TASKWELL_CORS_ORIGINS: entry 1 is no origin"]),
+        ({"TASKWELL_CORS_ORIGINS": "https://app.example:443"}, ["TASKWELL_CORS_ORIGINS: entry 1 is no origin"]),
+        ({"TASKWELL_CORS_ORIGINS": "http://app.example:80"}, ["TASKWELL_CORS_ORIGINS: entry 1 is no origin"]),
         ({"TASKWELL_CORS_ORIGINS": "https://app.example/"}, ["TASKWELL_CORS_ORIGINS: entry 1 is no origin"]),
         (
             {
@@ -147,6 +150,12 @@ BETTER_AUTH = ("https://app.example/api/auth/jwks", "https://app.example", ("htt
             ("http://localhost:3000",),
         ),
         (
+            {"BETTER_AUTH_URL": "http://localhost:80"},
+            "http://localhost/api/auth/jwks",
+            "http://localhost",
+            ("http://localhost",),
+        ),
+        (
             {"BETTER_AUTH_URL": "http://[::1]:3000"},
             "http://[::1]:3000/api/auth/jwks",
             "http://[::1]:3000",
@@ -179,6 +188,10 @@ def test_where_better_auth_is_says_the_rest(
         ({"BETTER_AUTH_URL": "https://"}, "BETTER_AUTH_URL: is no URL to fetch from"),
         ({"BETTER_AUTH_URL": "https://app.example:port"}, "BETTER_AUTH_URL: is no URL to fetch from"),
         ({"BETTER_AUTH_URL": "https://u:hunter2@app.example"}, "BETTER_AUTH_URL: is no URL to fetch from"),
+        ({"JWT_JWKS_URL": "https://:hunter2@app.example"}, "JWT_JWKS_URL: is no URL to fetch from"),
+        ({"JWT_JWKS_URL": "https://app.example/\x01"}, "JWT_JWKS_URL: is no URL to fetch from"),
+        ({"JWT_JWKS_URL": "https://app.example\\@b.example"}, "JWT_JWKS_URL: is no URL to fetch from"),
+        ({"JWT_JWKS_URL": "https://app.example/a b"}, "JWT_JWKS_URL: is no URL to fetch from"),
         ({"BETTER_AUTH_URL": "https://app.example?a=b"}, "BETTER_AUTH_URL: has a query"),
         ({"BETTER_AUTH_URL": "https://app.example/#a"}, "BETTER_AUTH_URL: is no URL to fetch from"),
         ({"BETTER_AUTH_URL": "ftp://app.example"}, "BETTER_AUTH_URL: is no URL to fetch from"),

@@ -9,12 +9,11 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 
 import taskwell
 from taskwell import health
 from taskwell.auth.keys import Keys, SharedSecret
-from taskwell.auth.keyset import KeySet, fetch_from
+from taskwell.auth.keyset import DIRECTLY, KeySet, fetch_from
 from taskwell.auth.metrics import AuthMetrics
 from taskwell.auth.tokens import Verifier
 from taskwell.database.port import Database, Query
@@ -23,6 +22,7 @@ from taskwell.database.sqlite import SQLiteDatabase
 from taskwell.database.urls import PostgresURL
 from taskwell.errors import Problem
 from taskwell.http import documentation
+from taskwell.http.cors import CORS
 from taskwell.http.outer import LastResort, RequestLayer
 from taskwell.http.problems import handle_http_exception, handle_problem, handle_validation_error
 from taskwell.settings import Settings
@@ -79,13 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _layers(settings: Settings) -> list[Middleware]:
     """The layers around the routes, outermost first. CORS stands outside the last resort, so that a page can read a 500."""
-    cors = Middleware(
-        CORSMiddleware,
-        allow_origins=settings.TASKWELL_CORS_ORIGINS,
-        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-        allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
-        expose_headers=["Location", "Retry-After", "WWW-Authenticate", "X-Request-ID"],
-    )
+    cors = Middleware(CORS, origins=settings.TASKWELL_CORS_ORIGINS)
     return [Middleware(RequestLayer), *([cors] if settings.TASKWELL_CORS_ORIGINS else []), Middleware(LastResort)]
 
 
@@ -110,7 +104,7 @@ async def open_keys(settings: Settings, metrics: AuthMetrics) -> AsyncGenerator[
         yield SharedSecret(settings.BETTER_AUTH_SECRET.get_secret_value())
         return
     async with (
-        httpx.AsyncClient() as client,
+        httpx.AsyncClient(mounts=DIRECTLY) as client,
         KeySet(fetch_from(str(settings.key_set_url), client), metrics).kept_fresh() as keys,
     ):
         yield keys

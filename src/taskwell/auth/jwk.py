@@ -3,14 +3,13 @@
 Each key is loaded for itself: one that is odd, weak or not for signatures is left out, and the others stand.
 """
 
-import base64
-import hashlib
 import json
 from collections.abc import Mapping
 from typing import cast
 
 import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
@@ -97,7 +96,7 @@ def _load(entry: object) -> tuple[str, Key]:
     # What a library says of hostile numbers is not for it to promise; nothing here has an effect yet.
     except (jwt.PyJWTError, UnsupportedAlgorithm, ArithmeticError, LookupError, TypeError, ValueError):
         raise _Unusable from None
-    return kid, Key(algorithms, _identity(jwk), material)
+    return kid, Key(algorithms, material)
 
 
 def _may_verify(operations: object) -> bool:
@@ -106,9 +105,8 @@ def _may_verify(operations: object) -> bool:
 
 def _algorithms(jwk: JWK) -> frozenset[str]:
     """What the key's type allows; its `alg`, where it has one, narrows that."""
-    kind = (jwk.get("kty"), jwk.get("crv") if jwk.get("kty") != "RSA" else None)
     try:
-        allowed = _ALGORITHMS[kind]
+        allowed = _ALGORITHMS[jwk.get("kty"), jwk.get("crv")]
     except (KeyError, TypeError):
         raise _Unusable from None
     alg = jwk.get("alg")
@@ -123,23 +121,20 @@ def _material(jwk: JWK) -> Material:
     public = {name: value for name, value in jwk.items() if name in ("kty", "crv", "x", "y", "n", "e")}
     match jwk["kty"]:
         case "OKP":
-            _refuse_small_order(str(jwk["x"]))
-            return cast("Material", OKPAlgorithm.from_jwk(public))
+            point = cast("Ed25519PublicKey", OKPAlgorithm.from_jwk(public))
+            _refuse_small_order(point)
+            return point
         case "EC":
             return cast("Material", ECAlgorithm.from_jwk(public))
         case _:
-            key = RSAAlgorithm.from_jwk(public)
-            if not isinstance(key, RSAPublicKey) or key.key_size not in RSA_BITS:
+            key = cast("RSAPublicKey", RSAAlgorithm.from_jwk(public))
+            if key.key_size not in RSA_BITS:
                 raise _Unusable
             return key
 
 
-def _refuse_small_order(x: str) -> None:
-    point = bytearray(base64.urlsafe_b64decode(x + "=" * (-len(x) % 4)))
-    point[31] &= 0x7F  # the sign of the other coordinate
-    if bytes(point) in _SMALL_ORDER:
+def _refuse_small_order(point: Ed25519PublicKey) -> None:
+    *y, last = point.public_bytes_raw()
+    # The highest bit is the sign of the other coordinate.
+    if bytes([*y, last & 0x7F]) in _SMALL_ORDER:
         raise _Unusable
-
-
-def _identity(jwk: JWK) -> str:
-    return hashlib.sha256(json.dumps(jwk, sort_keys=True).encode()).hexdigest()

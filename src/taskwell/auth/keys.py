@@ -22,12 +22,11 @@ class KeysUnavailable(Exception):
     """No key is at hand at all, and none can be had."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Key:
-    """A verification key and the JWS algorithms (RFC 7518) that it is for. `identity` tells it from any other."""
+    """A verification key and the JWS algorithms (RFC 7518) that it is for."""
 
     algorithms: frozenset[str]
-    identity: str
     material: Material = field(repr=False)
 
 
@@ -59,7 +58,7 @@ class SharedSecret:
     ready = True
 
     def __init__(self, secret: str) -> None:
-        self._key = Key(frozenset({"HS256"}), "shared secret", secret.encode())
+        self._key = Key(frozenset({"HS256"}), secret.encode())
 
     def find(self, kid: str | None) -> Key:
         """The key."""

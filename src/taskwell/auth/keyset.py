@@ -29,6 +29,9 @@ KEEP_SECONDS = 24 * 3600
 BUCKET_SIZE = 3
 BUCKET_SECONDS = 5
 
+# Plain HTTP is for this machine only (`check_url`), so it takes no way round by a proxy that the environment names.
+DIRECTLY = {"http://": None}
+
 Fetch = Callable[[], Awaitable[bytes]]
 Clock = Callable[[], float]
 
@@ -70,6 +73,8 @@ class KeySet:
             UnknownKey: the key set does not have it.
             KeysUnavailable: there is no key set.
         """
+        if key := self.find(kid):
+            return key
         if kid is not None and (self._fetching or self._bucket.take()):
             await self.refresh()
         if key := self.find(kid):
@@ -103,7 +108,7 @@ class KeySet:
     def _same_or(self, kid: str, key: Key) -> Key:
         """The key of old where it has not changed, so that tokens verified with it stay verified."""
         old = self._keys.get(kid)
-        return old if old and old.identity == key.identity else key
+        return old if old and old == key else key
 
     @asynccontextmanager
     async def kept_fresh(self) -> AsyncGenerator["KeySet"]:
@@ -121,7 +126,11 @@ class KeySet:
     async def _refresh_forever(self) -> None:
         while True:
             before = self._fetched_at
-            await self.refresh()
+            try:
+                await self.refresh()
+            except Exception:
+                # A bug, but no reason to live on yesterday's keys.
+                logger.exception("the key set cannot be refreshed")
             # Spread out, so that the processes of a deployment do not ask all at once.
             seconds = REFRESH_SECONDS if self._fetched_at != before else RETRY_SECONDS
             await asyncio.sleep(seconds * random.uniform(0.8, 1.2))  # noqa: S311 - no secret hangs on it
@@ -166,7 +175,7 @@ def fetch_from(url: str, client: httpx.AsyncClient) -> Fetch:
 async def _get(client: httpx.AsyncClient, url: str) -> bytes:
     # Uncompressed, so that what is counted is what came: a kilobyte of gzip can hold a megabyte.
     headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-    async with client.stream("GET", url, headers=headers, timeout=FETCH_SECONDS, follow_redirects=False) as answer:
+    async with client.stream("GET", url, headers=headers, follow_redirects=False) as answer:
         if answer.status_code != HTTPStatus.OK:
             raise FetchFailed(f"{url} answered with status {answer.status_code}")
         body = b""

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 _BETTER_AUTH_PATH = "/api/auth"
+_NEVER_IN_URLS = re.compile(r"[\s\x00-\x1f\x7f#\\]")
 _NO_URL = "is no URL to fetch from; write it like https://app.example"
 
 
@@ -44,7 +45,7 @@ def check_url(url: str) -> str:
         _ = parts.port
     except ValueError:
         raise ValueError(_NO_URL) from None
-    if not parts.hostname or parts.scheme not in _DEFAULT_PORTS or parts.username or re.search(r"[\s#\\]", url):
+    if not parts.hostname or parts.scheme not in _DEFAULT_PORTS or "@" in parts.netloc or _NEVER_IN_URLS.search(url):
         raise ValueError(_NO_URL)
     if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
         raise ValueError("must begin with https://, unless it is on this machine")
