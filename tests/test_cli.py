@@ -8,8 +8,10 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -24,7 +26,7 @@ from taskwell.migrations.runner import upgrade
 from taskwell.server import listen, url_of
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ["serve", "dev", "migrate", "token", "openapi"]
+COMMANDS = ["serve", "dev", "migrate", "token", "openapi", "doctor"]
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -263,6 +265,17 @@ def test_two_workers_are_one_service(database: str, tmp_path: Path) -> None:
         assert "Traceback" not in server.log.read_text()
     ((revisions,),) = execute(database, "SELECT count(DISTINCT revision) FROM task")
     assert revisions == 80
+
+
+def test_workers_do_not_outlive_the_process_that_was_started(sqlite_database: str, tmp_path: Path) -> None:
+    with serving(tmp_path, "serve", "--workers", "2", **production(sqlite_database)) as server:
+        server.end(signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        with suppress(httpx.TransportError):
+            while time.monotonic() < deadline:
+                server.http.get("/health")
+                time.sleep(0.1)
+        assert time.monotonic() < deadline
 
 
 @pytest.mark.parametrize(("command", "number"), [("serve", signal.SIGTERM), ("dev", signal.SIGINT)])

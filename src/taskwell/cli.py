@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 import taskwell
 
 if TYPE_CHECKING:
+    from taskwell.doctor.finding import Finding
     from taskwell.settings import Settings
 
 DEVELOPMENT_DATABASE_URL = "sqlite:///taskwell.db"
@@ -112,6 +113,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     openapi.add_argument("--output", type=Path, metavar="FILE", help="write it to FILE instead")
     openapi.set_defaults(run=_openapi)
+
+    doctor = commands.add_parser(
+        "doctor",
+        help="say whether the set-up works, and why a token is refused",
+        description="Say what works and what does not, and what to do about it: settings, database, auth server, and "
+        "a token if one is given. Reads the settings that `taskwell serve` reads, or without any what `taskwell dev` "
+        "uses, and changes nothing. Shows what a token claims, but no token, secret or password.",
+        epilog="Exit status: 0 nothing fails, 1 something does, 2 wrongly used or unusable settings.",
+    )
+    doctor.add_argument(
+        "--token",
+        metavar="TOKEN",
+        help="also say whether this token is accepted, and if not, why; - reads it from standard input, "
+        "so that it is not in the shell's history",
+    )
+    doctor.set_defaults(run=_doctor)
     return parser
 
 
@@ -207,6 +224,29 @@ def _openapi(options: argparse.Namespace) -> None:
         print(document, end="")
 
 
+def _doctor(options: argparse.Namespace) -> None:
+    import asyncio
+    import functools
+    import logging
+
+    from taskwell.doctor.report import report, report_unusable
+    from taskwell.settings import SettingsError
+
+    say = functools.partial(print, flush=True)
+    token = options.token
+    if token == "-":  # noqa: S105 - the usual name of standard input
+        token = sys.stdin.buffer.readline().decode(errors="replace")
+    try:
+        first, settings = _settings_to_examine()
+    except SettingsError as error:
+        report_unusable(error, say)
+        sys.exit(WRONG_USE)
+    # What the parts of the service would log is a finding, too, and said once.
+    logging.disable()
+    if not asyncio.run(report(first, settings, token.strip() if token else token, say)):
+        sys.exit(FAILED)
+
+
 # --- what they share
 
 
@@ -214,7 +254,7 @@ def _environment() -> Mapping[str, str]:
     """The environment, and what .env adds to it; worker processes inherit both."""
     from dotenv import load_dotenv
 
-    load_dotenv(".env")
+    load_dotenv(".env", interpolate=False)
     return os.environ
 
 
@@ -229,6 +269,24 @@ def _development_settings() -> "Settings":
     if not has_auth_mode(environment):
         environment["BETTER_AUTH_SECRET"] = development_secret()
     return Settings.read(environment, development=True)
+
+
+def _settings_to_examine() -> tuple["Finding", "Settings"]:
+    """Those of `serve`, or where none are given, those of `dev`; before them, what to say of that."""
+    import secrets
+
+    from taskwell.development import SECRET_FILE
+    from taskwell.doctor.report import GIVEN, NOT_GIVEN
+    from taskwell.settings import Settings, has_auth_mode
+
+    environment = _environment()
+    if has_auth_mode(environment) or environment.get("DATABASE_URL", "").strip():
+        return GIVEN, Settings.read(environment)
+    if SECRET_FILE.exists():
+        return NOT_GIVEN, _development_settings()
+    # To look must not make the secret. Where there is none, no token can be signed with it either.
+    stand_ins = {"DATABASE_URL": DEVELOPMENT_DATABASE_URL, "BETTER_AUTH_SECRET": secrets.token_hex()}
+    return NOT_GIVEN, Settings.read({**environment, **stand_ins})
 
 
 def _end_when_told_to() -> None:

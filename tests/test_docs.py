@@ -1,0 +1,60 @@
+"""The documentation says what the code does."""
+
+import re
+from pathlib import Path
+
+from taskwell.auth.tokens import Cause
+from taskwell.cli import _parser
+from taskwell.errors import Problem
+
+ROOT = Path(__file__).parents[1]
+
+
+def _read(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def _kinds(problem: type[Problem] = Problem) -> set[type[Problem]]:
+    return {problem}.union(*(_kinds(kind) for kind in problem.__subclasses__()))
+
+
+def test_every_error_is_documented_and_every_documented_error_exists() -> None:
+    documented = re.findall(r"^\| (\d{3}) \| `([A-Z_]+)` \|", _read("docs/api.md"), re.MULTILINE)
+    existing = {(str(kind.status), kind.code) for kind in _kinds() if hasattr(kind, "status")}
+    assert set(documented) == existing
+
+
+def test_the_tree_of_errors_is_drawn_as_it_grows() -> None:
+    tree = _read("src/taskwell/errors.py").split('"""')[1]
+    assert set(re.findall(r"[├└]── (\w+)", tree)) == {kind.__name__ for kind in _kinds() - {Problem}}
+
+
+def test_every_cause_of_a_refusal_is_explained() -> None:
+    explained = re.findall(r"^\| `([a-z_]+)` \| [^|]+ \| [^|]+ \|$", _read("docs/better-auth.md"), re.MULTILINE)
+    assert set(explained) == set(Cause)
+
+
+def test_the_readme_lists_the_commands_there_are() -> None:
+    listed = re.findall(r"^\| `taskwell (\w+)", _read("README.md"), re.MULTILINE)
+    (commands,) = [action.choices for action in _parser()._subparsers._group_actions if action.choices]  # type: ignore[union-attr]
+    assert set(listed) == set(commands)
+
+
+def test_the_readme_lists_the_endpoints_there_are() -> None:
+    listed = re.findall(r"^\| `([A-Z]+) (/[^`]*)`", _read("README.md"), re.MULTILINE)
+    assert {path.split("?")[0] for _, path in listed if path.startswith("/api")} == {
+        "/api/{user_id}/tasks",
+        "/api/{user_id}/tasks/{task_id}",
+    }
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    documents = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/*.md")]
+    for document in documents:
+        for target in re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8")):
+            assert "://" in target or (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_what_make_lists_is_what_the_readme_says() -> None:
+    targets = set(re.findall(r"^(\w+):.*## ", _read("Makefile"), re.MULTILINE))
+    assert set(re.findall(r"^make (\w+)", _read("README.md"), re.MULTILINE)) <= targets
