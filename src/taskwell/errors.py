@@ -44,6 +44,7 @@ class Problem(Exception):
     status: ClassVar[int]
     code: ClassVar[str]
     default_detail: ClassVar[str]
+    retry_after_seconds: ClassVar[int | None] = None
 
     def __init__(self, detail: str | None = None, *, cause: str | None = None) -> None:
         self.detail = detail or self.default_detail
@@ -53,7 +54,7 @@ class Problem(Exception):
     @property
     def headers(self) -> Mapping[str, str]:
         """Headers that belong to this answer."""
-        return {}
+        return {"Retry-After": str(self.retry_after_seconds)} if self.retry_after_seconds else {}
 
     @property
     def members(self) -> Mapping[str, object]:
@@ -185,10 +186,7 @@ class DatabaseError(Problem):
     status = 500
     code = "DATABASE_ERROR"
     default_detail = "The database cannot be reached. Try again in a moment."
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        return {"Retry-After": "1"}
+    retry_after_seconds = 1
 
 
 class NotMigrated(DatabaseError):
@@ -218,10 +216,7 @@ class AuthUnavailable(Problem):
     status = 503
     code = "AUTH_UNAVAILABLE"
     default_detail = "Tokens cannot be verified at the moment. Try again in a moment."
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        return {"Retry-After": "5"}
+    retry_after_seconds = 5
 
 
 class Overloaded(Problem):
@@ -230,7 +225,4 @@ class Overloaded(Problem):
     status = 503
     code = "OVERLOADED"
     default_detail = "The service is busy. Try again in a moment."
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        return {"Retry-After": "1"}
+    retry_after_seconds = 1
