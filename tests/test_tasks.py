@@ -127,6 +127,21 @@ def test_a_trailing_slash_is_the_same_resource(alice: Client) -> None:
     assert alice.request("GET", f"{alice.home}/{task['id']}/").json() == task
 
 
+def test_task_data_is_for_its_user_alone_and_is_asked_for_anew(alice: Client) -> None:
+    one = f"{alice.home}/{alice.create()['id']}"
+    for method, path, body in (
+        ("GET", alice.home, None),
+        ("POST", alice.home, {"title": "a"}),
+        ("PATCH", one, {"title": "b"}),
+        ("DELETE", one, None),
+    ):
+        answer = alice.request(method, path, json=body)
+        assert answer.headers["cache-control"] == "private, no-cache"
+        assert answer.headers["vary"] == "Authorization"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert len(answer.headers["x-request-id"]) == 26
+
+
 @pytest.mark.parametrize(
     "path", ["", "/api/{user}/tasks/{id}", "/health", "/health/ready", "/docs", "/redoc", "/openapi.json"]
 )
