@@ -15,13 +15,15 @@ from typing import cast
 import asyncpg
 
 from taskwell import health
+from taskwell.app import open_database
 from taskwell.database import postgres, sqlite
 from taskwell.database.failures import translated
 from taskwell.database.port import Database
-from taskwell.database.urls import DatabaseURL, PostgresURL
+from taskwell.database.urls import PostgresURL
 from taskwell.doctor.finding import Finding
 from taskwell.errors import NotMigrated, Problem
 from taskwell.migrations import HEAD
+from taskwell.settings import Settings
 
 # PgBouncer's own, and the one at which hosts like Supabase have theirs.
 _POOLER_PORTS = (6432, 6543)
@@ -49,8 +51,9 @@ _REMEDIES: dict[type[BaseException], str] = {
 }
 
 
-async def examine_database(url: DatabaseURL) -> AsyncIterator[Finding]:
+async def examine_database(settings: Settings) -> AsyncIterator[Finding]:
     """How the database is. What cannot be seen after a failure is not looked at."""
+    url = settings.DATABASE_URL
     if isinstance(url, PostgresURL):
         findings = [finding async for finding in _postgres(url)]
     else:
@@ -59,13 +62,8 @@ async def examine_database(url: DatabaseURL) -> AsyncIterator[Finding]:
         yield finding
         if finding.mark == "fail":
             return
-    yield await _schema(_opened(url))
-
-
-def _opened(url: DatabaseURL) -> Database:
-    if isinstance(url, PostgresURL):
-        return postgres.PostgresDatabase(url, pool_min=0, pool_max=1)
-    return sqlite.SQLiteDatabase(url.path)
+    # One connection is enough to look.
+    yield await _schema(open_database(settings.model_copy(update={"TASKWELL_POOL_MIN": 0})))
 
 
 async def _schema(database: Database) -> Finding:

@@ -23,7 +23,7 @@ async def report(first: Finding, settings: Settings, token: str | None, say: Say
     """Says what it finds as soon as it is found, `first` before the rest; whether nothing fails."""
     say(str(first))
     marks = [first.mark]
-    for findings in (examine_database(settings.DATABASE_URL), examine_auth(settings, token)):
+    for findings in (examine_database(settings), examine_auth(settings, token)):
         async for finding in findings:
             say(str(finding))
             marks.append(finding.mark)
