@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help dev test lint types suite coverage format migration openapi
+.PHONY: help dev test lint types suite coverage format openapi
 
 # uv makes the environment from the lock file. Where it is not installed, it is put into .uv.
 # The redirection makes make ask a shell: older ones look for a program called "command".

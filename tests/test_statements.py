@@ -74,7 +74,8 @@ def _recorded(service: Service, client: Client) -> Iterator[list[str]]:
     """The statements that reach the database for `client`, as the database itself tells them."""
     asked: list[str] = []
     if service.engine == "sqlite":
-        connections = [worker.connection for worker in vars(service.state["database"]).values()]
+        tasks = service.state["tasks"]
+        connections = [query._worker.connection for query in (tasks._get, tasks._change)]
         for connection in connections:
             connection.set_trace_callback(asked.append)
         yield asked

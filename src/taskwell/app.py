@@ -33,7 +33,6 @@ from taskwell.tasks.repository import TaskRepository
 class State(TypedDict):
     """What a request finds in `request.state`."""
 
-    database: Database
     verifier: Verifier
     tasks: TaskRepository
     schema_revision: Query
@@ -48,7 +47,6 @@ def create_app(settings: Settings) -> FastAPI:
         del app
         async with open_database(settings) as database, open_verifier(settings) as verifier:
             yield State(
-                database=database,
                 verifier=verifier,
                 tasks=TaskRepository(database),
                 schema_revision=database.prepare(health.schema_revision),

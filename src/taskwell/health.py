@@ -33,15 +33,15 @@ class Readiness(BaseModel):
     keys: Literal["ok"]
 
 
+_NO_KEYS = "keys: the auth server's key set has not arrived yet."
+
 _ON_HEALTH: Responses = {
     200: {"content": {"application/json": {"example": {"status": "ok", "version": "1.0.0"}}}},
     **problem_responses([InternalError]),
 }
 _ON_READY: Responses = {
     200: {"content": {"application/json": {"example": {"status": "ok", "database": "ok", "keys": "ok"}}}},
-    **problem_responses(
-        [InternalError, NotReady, AuthUnavailable("keys: the auth server's key set has not arrived yet.")]
-    ),
+    **problem_responses([InternalError, NotReady, AuthUnavailable(_NO_KEYS)]),
 }
 
 
@@ -56,7 +56,7 @@ async def ready(request: Request) -> Readiness:
     """Can it do its job: is the database reachable and migrated, are keys at hand?"""
     verifier: Verifier = request.state.verifier
     if not verifier.keys.ready:
-        raise AuthUnavailable("keys: the auth server's key set has not arrived yet.")
+        raise AuthUnavailable(_NO_KEYS)
     try:
         await check_schema(request.state.schema_revision)
     except NotMigrated as problem:

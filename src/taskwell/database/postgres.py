@@ -5,7 +5,6 @@ statements that leave nothing to reset; see docs/adr/0001-one-statement-per-requ
 """
 
 import asyncio
-import logging
 import ssl
 from collections.abc import Sequence
 from functools import cache
@@ -20,8 +19,6 @@ from taskwell.database.failures import translated
 from taskwell.database.port import CompiledStatement, Query, Row, compile_statement
 from taskwell.database.urls import PostgresURL, SSLMode
 from taskwell.errors import DatabaseError, Overloaded
-
-logger = logging.getLogger(__name__)
 
 ACQUIRE_SECONDS = 2
 CONNECT_SECONDS = 2
@@ -42,16 +39,11 @@ class Pool:
     async def open(self) -> None:
         """Connects `minimum` times. A database that cannot be reached yet is no reason not to start."""
         attempts = [connect(self._url) for _ in range(self._minimum)]
-        causes: set[str | None] = set()
         for result in await asyncio.gather(*attempts, return_exceptions=True):
-            if isinstance(result, DatabaseError):
-                causes.add(result.cause)
-            elif isinstance(result, BaseException):
-                raise result
-            else:
+            if not isinstance(result, BaseException):
                 self._idle.append(result)
-        for cause in causes:
-            logger.warning("starting without the database: %s", cause)
+            elif not isinstance(result, DatabaseError):
+                raise result
 
     async def close(self) -> None:
         """Closes the idle connections."""

@@ -21,8 +21,6 @@ MAX_BODY_BYTES = 64 * 1024
 class JSONRequest(Request):
     """A request whose `body()` and `json()` keep the contract; FastAPI's handler calls the same two."""
 
-    body_timeout_seconds: float
-
     async def body(self) -> bytes:
         """The whole body.
 
