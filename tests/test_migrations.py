@@ -3,7 +3,10 @@
 import asyncio
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
+from threading import Barrier
 from uuid import uuid4
 
 import asyncpg
@@ -15,6 +18,7 @@ from alembic.script import ScriptDirectory
 import taskwell.migrations
 from process import COMMAND, WAIT_SECONDS, environment, run
 from rows import Refused, execute
+from taskwell.database import sqlite
 from taskwell.database.urls import parse_database_url
 from taskwell.migrations import HEAD, runner
 
@@ -84,9 +88,24 @@ def start_migrating(url: str, folder: Path) -> "subprocess.Popen[str]":
 
 
 def test_migrations_at_once_all_succeed(empty: str, tmp_path: Path) -> None:
-    processes = [start_migrating(empty, tmp_path) for _ in range(3)]
-    assert [(process.communicate()[1], process.returncode) for process in processes] == [("", 0)] * 3
+    processes = [start_migrating(empty, tmp_path) for _ in range(8)]
+    assert [(process.communicate()[1], process.returncode) for process in processes] == [("", 0)] * 8
     execute(empty, insert())
+
+
+def test_a_new_file_that_many_open_at_once_opens_for_each(tmp_path: Path) -> None:
+    many = 16
+    for number in range(20):
+        together = Barrier(many)
+
+        def open_and_close(path: Path = tmp_path / f"{number}.db", together: Barrier = together) -> None:
+            together.wait()
+            with closing(sqlite.connect(path)) as connection:
+                connection.execute("CREATE TABLE IF NOT EXISTS task (id)")
+
+        with ThreadPoolExecutor(many) as threads:
+            for one in [threads.submit(open_and_close) for _ in range(many)]:
+                one.result()
 
 
 def test_migrations_that_wait_for_the_same_thing_all_succeed(

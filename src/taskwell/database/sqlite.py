@@ -7,6 +7,7 @@ acknowledged is on disk (https://www.sqlite.org/pragma.html#pragma_synchronous).
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -38,10 +39,27 @@ def connect(path: Path) -> sqlite3.Connection:
         sqlite3.DatabaseError: the file cannot be opened, or is no database.
     """
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode = WAL")
+    _write_ahead(connection)
     connection.execute("PRAGMA synchronous = FULL")
     connection.create_function("one_microsecond_after", 1, _one_microsecond_after, deterministic=True)
     return connection
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Puts the file into WAL mode, which it then keeps.
+
+    Of several that do so at once to a new file some are refused: the busy timeout is for locks, and this is none of
+    those it waits for (https://www.sqlite.org/wal.html#sometimes_queries_return_sqlite_busy_in_wal_mode).
+    """
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _one_microsecond_after(stored: str) -> str:
