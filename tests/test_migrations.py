@@ -1,12 +1,14 @@
 """The schema, as the database itself keeps it."""
 
 import asyncio
+import sqlite3
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Event
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
@@ -17,12 +19,28 @@ from alembic.script import ScriptDirectory
 
 import taskwell.migrations
 from process import COMMAND, WAIT_SECONDS, environment, run
-from rows import Refused, execute
+from rows import execute
 from taskwell.database import sqlite
-from taskwell.database.urls import parse_database_url
+from taskwell.database.urls import SQLiteURL, parse_database_url
+from taskwell.errors import DatabaseError
 from taskwell.migrations import HEAD, runner
 
 NOW = "'2026-11-21 10:30:00.000000'"
+MIGRATED = f"The database was migrated to revision {HEAD}.\n"
+ALREADY = f"The database is at revision {HEAD} already.\n"
+WAITING = "The database is locked, most likely by another migration; waiting for it.\n"
+
+DEFINITIONS = {
+    "sqlite": "SELECT replace(sql, char(9), '    ') FROM sqlite_master ORDER BY 1",
+    "postgresql": """
+        SELECT concat_ws(' ', table_name, column_name, data_type, is_nullable, column_default, identity_generation,
+            collation_name) FROM information_schema.columns WHERE table_schema = 'public'
+        UNION ALL SELECT conname || pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+        UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'
+        UNION ALL SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+        UNION ALL SELECT concat_ws(' ', relname, reloptions) FROM pg_class WHERE relnamespace = 'public'::regnamespace
+        ORDER BY 1""",
+}
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -52,22 +70,73 @@ def test_the_tables_are_the_ones_the_code_declares(migrated: str) -> None:
     runner.run(parse_database_url(migrated), command.check)
 
 
-def test_migrating_again_changes_nothing(migrated: str, tmp_path: Path) -> None:
-    execute(migrated, insert())
-    done = run(tmp_path, "migrate", DATABASE_URL=migrated)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert HEAD in done.stdout
-    assert execute(migrated, "SELECT title FROM task") == [("Buy milk",)]
+def definitions(url: str) -> list[tuple[object, ...]]:
+    return execute(url, DEFINITIONS[urlsplit(url).scheme])
 
 
-def test_every_migration_can_be_undone_and_done_again(migrated: str) -> None:
-    url = parse_database_url(migrated)
-    runner.run(url, lambda config: command.downgrade(config, "base"))
-    with pytest.raises(Exception, match="task"):
-        execute(migrated, "SELECT * FROM task")
-    runner.upgrade(url)
-    runner.run(url, command.check)
+def test_migrating_again_changes_nothing(empty: str, tmp_path: Path) -> None:
+    outcomes = []
+    for _ in range(2):
+        done = run(tmp_path, "migrate", DATABASE_URL=empty)
+        outcomes.append((done.returncode, done.stderr, done.stdout))
+        execute(empty, insert())
+    assert outcomes == [(0, "", MIGRATED), (0, "", ALREADY)]
+    assert execute(empty, "SELECT title FROM task") == [("Buy milk",)] * 2
+
+
+def fill(url: str) -> None:
+    """A live task, a deleted and an erased one, and their owners."""
+    execute(url, insert())
+    execute(url, insert(user_id="'bob'", description="'two litres'", complete="true", deleted_at=NOW))
+    execute(url, insert(user_id="'bob'", title="''", revision="2", deleted_at=NOW, erased_at=NOW))
+    for user in ("alice", "bob"):
+        # On SQLite the tasks have brought them along.
+        execute(url, f"INSERT INTO owner VALUES ('{user}', 2, 7) ON CONFLICT DO NOTHING")  # noqa: S608 - our own
+
+
+@pytest.mark.parametrize("to", ["-1", "base"])
+@pytest.mark.parametrize("content", [None, fill], ids=["empty", "filled"])
+def test_a_migration_can_be_undone_and_done_again(
+    migrated: str, content: Callable[[str], None] | None, to: str
+) -> None:
+    url, before = parse_database_url(migrated), definitions(migrated)
+    if content:
+        content(migrated)
+    runner.run(url, lambda config: command.downgrade(config, to))
+    assert definitions(migrated) != before
+    assert runner.upgrade(url)
+    assert definitions(migrated) == before
     execute(migrated, insert())
+
+
+def test_the_printed_script_makes_the_same_schema_and_looks_at_no_database(
+    migrated: str, new_database_url: Callable[[str], str], tmp_path: Path
+) -> None:
+    kind = urlsplit(migrated).scheme
+    nowhere = {"sqlite": "sqlite:///nowhere.db", "postgresql": "postgresql://app@192.0.2.1/tasks"}[kind]
+    printed = run(tmp_path, "migrate", "--sql", DATABASE_URL=nowhere)
+    assert (printed.returncode, printed.stderr) == (0, "")
+    assert list(tmp_path.iterdir()) == []
+    by_hand = new_database_url(kind.removesuffix("ql"))
+    run_script(by_hand, printed.stdout)
+    assert definitions(by_hand) == definitions(migrated)
+    assert not runner.upgrade(parse_database_url(by_hand))
+
+
+def run_script(url: str, script: str) -> None:
+    """As `psql` and `sqlite3` do."""
+    meaning = parse_database_url(url)
+    if isinstance(meaning, SQLiteURL):
+        with closing(sqlite3.connect(meaning.path, isolation_level=None)) as connection:
+            connection.executescript(script)
+        return
+
+    async def send() -> None:
+        connection = await asyncpg.connect(url)
+        await connection.execute(script)
+        await connection.close()
+
+    asyncio.run(send())
 
 
 def test_the_head_written_down_is_alembics() -> None:
@@ -81,16 +150,168 @@ def start_migrating(url: str, folder: Path) -> "subprocess.Popen[str]":
         [COMMAND, "migrate"],
         cwd=folder,
         env=environment(DATABASE_URL=url),
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
-def test_migrations_at_once_all_succeed(empty: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["sqlite", "postgres"])
+def test_of_eight_at_once_one_migrates_and_the_others_find_it_done(
+    engine: str, new_database_url: Callable[[str], str], tmp_path: Path
+) -> None:
+    empty = new_database_url(engine)
     processes = [start_migrating(empty, tmp_path) for _ in range(8)]
-    assert [(process.communicate()[1], process.returncode) for process in processes] == [("", 0)] * 8
+    outputs = [process.communicate(timeout=WAIT_SECONDS) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 8
+    assert sorted(output for output, _ in outputs) == [ALREADY] * 7 + [MIGRATED]
+    assert {complaint for _, complaint in outputs} <= {"", WAITING}
     execute(empty, insert())
+
+
+@contextmanager
+def migration_under_way(url: str) -> Iterator[None]:
+    """One that has done its work, and commits when the block ends."""
+    done, end = Event(), Event()
+
+    def slowly(config: Config) -> None:
+        command.upgrade(config, "head")
+        done.set()
+        assert end.wait(WAIT_SECONDS)
+
+    with ThreadPoolExecutor(1) as threads:
+        migration = threads.submit(runner.run, parse_database_url(url), slowly)
+        migration.add_done_callback(lambda _: done.set())
+        try:
+            assert done.wait(WAIT_SECONDS)
+            assert not migration.done(), migration.exception()
+            yield
+        finally:
+            end.set()
+        migration.result()
+
+
+def started_and_waiting(url: str, folder: Path) -> "subprocess.Popen[str]":
+    process = start_migrating(url, folder)
+    assert process.stderr
+    assert process.stderr.readline() == WAITING
+    return process
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgres", "postgres-pooler"])
+def test_a_migration_that_takes_long_is_waited_for(
+    engine: str, new_database_url: Callable[[str], str], tmp_path: Path
+) -> None:
+    empty = new_database_url(engine)
+    with migration_under_way(empty):
+        process = started_and_waiting(empty, tmp_path)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(2)
+    assert process.communicate(timeout=WAIT_SECONDS) == (ALREADY, "")
+    assert process.returncode == 0
+
+
+def test_who_waits_stops_no_index_from_being_made_concurrently(
+    new_database_url: Callable[[str], str], tmp_path: Path
+) -> None:
+    url = new_database_url("postgres")
+    process = asyncio.run(_make_an_index_while_one_waits(url, tmp_path))
+    assert process.communicate(timeout=WAIT_SECONDS) == (MIGRATED, "")
+
+
+async def _make_an_index_while_one_waits(url: str, folder: Path) -> "subprocess.Popen[str]":
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute("CREATE TABLE other (id integer); SELECT pg_advisory_lock(x'7461736b'::integer, 1)")
+        process = await asyncio.to_thread(started_and_waiting, url, folder)
+        await connection.execute("CREATE INDEX CONCURRENTLY ON other (id)", timeout=20)
+        return process
+    finally:
+        await connection.close()
+
+
+def test_waiting_has_an_end(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "WAIT_SECONDS", 0)
+    with migration_under_way(empty), pytest.raises(DatabaseError, match=r"nothing was changed\. .* run this again"):
+        runner.upgrade(parse_database_url(empty))
+
+
+def test_a_migration_does_not_wait_long_for_a_table_that_another_transaction_holds(
+    new_database_url: Callable[[str], str], tmp_path: Path
+) -> None:
+    url = new_database_url("postgres")
+    done = asyncio.run(_migrate_while(url, "CREATE TABLE alembic_version ()", tmp_path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "nothing was changed. Run this again" in done.stderr
+    assert "lock timeout" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert run(tmp_path, "migrate", DATABASE_URL=url).stdout == MIGRATED
+
+
+async def _migrate_while(url: str, held: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(f"BEGIN; {held}")
+        return await asyncio.to_thread(run, folder, "migrate", DATABASE_URL=url)
+    finally:
+        await connection.close()
+
+
+def test_the_time_outs_that_a_role_has_for_requests_are_not_those_of_a_migration(
+    new_database_url: Callable[[str], str],
+) -> None:
+    url = new_database_url("postgres")
+    for setting, value in (("statement_timeout", "1s"), ("lock_timeout", "10ms")):
+        execute(url, f"ALTER ROLE CURRENT_USER IN DATABASE \"{url.rpartition('/')[2]}\" SET {setting} = '{value}'")
+
+    def slowly(config: Config) -> object:
+        command.upgrade(config, "head")
+        connection = config.attributes["connection"]
+        connection.exec_driver_sql("SELECT pg_sleep(1.2)")
+        return connection.exec_driver_sql("SHOW lock_timeout").scalar_one()
+
+    assert runner.run(parse_database_url(url), slowly) == "5s"
+    execute(url, insert())
+
+
+@pytest.mark.parametrize("name", ["owner", "task_revision"])
+def test_what_another_program_has_in_the_database_is_left_as_it_is(empty: str, name: str, tmp_path: Path) -> None:
+    execute(empty, f"CREATE TABLE {name} (theirs integer)")
+    before = definitions(empty)
+    done = run(tmp_path, "migrate", DATABASE_URL=empty)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "nothing was changed. Rename it there, or give Taskwell a database of its own" in done.stderr
+    assert name in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "CREATE" not in done.stderr
+    assert definitions(empty) == before
+
+
+def test_a_role_that_may_not_make_tables_is_told_which_role_may(
+    new_database_url: Callable[[str], str], tmp_path: Path
+) -> None:
+    owners = new_database_url("postgres")
+    role = f"role_{uuid4().hex}"
+    execute(owners, f"CREATE ROLE {role} LOGIN")
+    address = urlsplit(owners)
+    theirs = address._replace(netloc=f"{role}@{address.netloc.rpartition('@')[2]}").geturl()
+    done = run(tmp_path, "migrate", DATABASE_URL=theirs)
+    assert done.returncode == 1
+    assert "nothing was changed. Grant it the right, or let MIGRATION_DATABASE_URL name the role" in done.stderr
+    done = run(tmp_path, "migrate", DATABASE_URL=theirs, MIGRATION_DATABASE_URL=owners)
+    assert (done.returncode, done.stdout) == (0, MIGRATED)
+
+
+def test_a_connection_lost_in_a_migration_is_no_traceback(new_database_url: Callable[[str], str]) -> None:
+    url = new_database_url("postgres")
+
+    def unlucky(config: Config) -> None:
+        command.upgrade(config, "head")
+        config.attributes["connection"].exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    with pytest.raises(DatabaseError, match="cannot be reached"):
+        runner.run(parse_database_url(url), unlucky)
+    assert runner.upgrade(parse_database_url(url))
 
 
 def test_a_new_file_that_many_open_at_once_opens_for_each(tmp_path: Path) -> None:
@@ -106,61 +327,6 @@ def test_a_new_file_that_many_open_at_once_opens_for_each(tmp_path: Path) -> Non
         with ThreadPoolExecutor(many) as threads:
             for one in [threads.submit(open_and_close) for _ in range(many)]:
                 one.result()
-
-
-def test_migrations_that_wait_for_the_same_thing_all_succeed(
-    new_database_url: Callable[[str], str], tmp_path: Path
-) -> None:
-    url = new_database_url("postgres")
-    processes = asyncio.run(_start_and_release_together(url, tmp_path))
-    assert [(process.communicate()[1], process.returncode) for process in processes] == [("", 0)] * 2
-
-
-async def _start_and_release_together(url: str, folder: Path) -> list["subprocess.Popen[str]"]:
-    """Two that have both begun before either can make its first table."""
-    holder, observer = await asyncpg.connect(url), await asyncpg.connect(url)
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    async with asyncio.timeout(WAIT_SECONDS):
-        await holder.execute("BEGIN; CREATE TABLE alembic_version ()")
-        processes = [start_migrating(url, folder) for _ in range(2)]
-        while await observer.fetchval(waiting) < len(processes):  # noqa: ASYNC110 - other processes are waited for
-            await asyncio.sleep(0.05)
-        await holder.execute("ROLLBACK")
-    await holder.close()
-    await observer.close()
-    return processes
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"title": "''"},
-        {"title": f"'{'x' * 201}'"},
-        {"title": "NULL"},
-        {"description": f"'{'x' * 1001}'"},
-        {"complete": "NULL"},
-        {"user_id": "NULL"},
-        {"created_at": "NULL"},
-        {"updated_at": "NULL"},
-        {"revision": "NULL"},
-        {"creation_key": "NULL"},
-    ],
-    ids=str,
-)
-def test_the_database_itself_refuses_what_is_no_task(migrated: str, values: dict[str, str]) -> None:
-    with pytest.raises(Refused):
-        execute(migrated, insert(**values))
-
-
-def test_the_database_takes_the_longest_task(migrated: str) -> None:
-    execute(migrated, insert(title=f"'{'🧀' * 200}'", description=f"'{'🧀' * 1000}'"))
-
-
-def test_one_key_makes_one_task_for_each_user(migrated: str) -> None:
-    execute(migrated, insert(creation_key="'key'"))
-    execute(migrated, insert(creation_key="'key'", user_id="'bob'"))
-    with pytest.raises(Refused):
-        execute(migrated, insert(creation_key="'key'"))
 
 
 def test_an_id_never_comes_again_even_after_the_newest_row_is_gone(migrated: str) -> None:

@@ -2,18 +2,47 @@
 
 Drivers do not wrap what the network raises: a refused connection is an `OSError`, an unknown host a
 `gaierror`, a slow one a `TimeoutError`, a bad certificate an `ssl.SSLError`. All of them, and what the database says of
-itself, are a `DatabaseError` here. What it says of *our statement* is a bug, and goes up unchanged.
+itself, are a `DatabaseError` here. What it says of *our statement* is a bug, and goes up, without the user's data.
 """
 
+import logging
 import sqlite3
+import ssl
 from collections.abc import Generator
 from contextlib import contextmanager
 
 import asyncpg
 
-from taskwell.errors import DatabaseError, NotMigrated
+from taskwell.errors import DatabaseError, NotMigrated, UnprocessableRequest
 
-_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, sqlite3.DatabaseError, OSError, TimeoutError)
+logger = logging.getLogger(__name__)
+
+FAILURES: tuple[type[Exception], ...] = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    sqlite3.DatabaseError,
+    OSError,
+    TimeoutError,
+)
+
+# The connection is gone, or silent: what was sent may have been done or not. PgBouncer's own errors are of class 08, too.
+LOST: tuple[type[Exception], ...] = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    OSError,
+    TimeoutError,
+)
+
+# While connecting these will be the same the next time; anything else may be a server that is just waking or restarting.
+PERMANENT: tuple[type[Exception], ...] = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    ssl.SSLCertVerificationError,
+    FileNotFoundError,
+)
 
 _OUR_MISTAKES = (
     asyncpg.DataError,
@@ -34,9 +63,28 @@ def translated() -> Generator[None]:
         raise NotMigrated(cause=str(error)) from error
     except asyncpg.InsufficientPrivilegeError as error:
         raise DatabaseError(cause=str(error)) from error
-    except _OUR_MISTAKES:
-        raise
-    except _FAILURES as error:
+    except _OUR_MISTAKES as error:
+        _forget_values(error)
+        if not _breaks_a_check(error):
+            raise
+        logger.exception("A task breaks a rule of the database, and validation let it through")
+        raise UnprocessableRequest("The task breaks a rule of the database.") from error
+    except FAILURES as error:
         if "no such table" in str(error):
             raise NotMigrated(cause=str(error)) from error
         raise DatabaseError(cause=f"{type(error).__name__}: {error}") from error
+
+
+def _forget_values(error: Exception) -> None:
+    # A bug goes to the log, which is no place for them. PostgreSQL quotes the row in the detail, and in the message what is
+    # no number, say.
+    if isinstance(error, asyncpg.PostgresError):
+        error.detail = None
+    if isinstance(error, asyncpg.DataError):
+        error.args = ("a value does not fit its type",)
+
+
+def _breaks_a_check(error: Exception) -> bool:
+    if isinstance(error, sqlite3.IntegrityError):
+        return error.sqlite_errorcode == sqlite3.SQLITE_CONSTRAINT_CHECK
+    return isinstance(error, asyncpg.CheckViolationError)

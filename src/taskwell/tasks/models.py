@@ -28,7 +28,6 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
-    text,
 )
 from sqlmodel import Field, SQLModel
 
@@ -90,14 +89,9 @@ class Task(SQLModel, table=True):
         CheckConstraint(f"erased_at IS NOT NULL OR length(title) BETWEEN 1 AND {MAX_TITLE}", name="task_title_length"),
         CheckConstraint(f"length(description) <= {MAX_DESCRIPTION}", name="task_description_length"),
         UniqueConstraint("user_id", "creation_key", name="task_creation_key"),
-        # Read backwards for "newest first".
-        Index(
-            "task_live",
-            "user_id",
-            "id",
-            postgresql_where=text("deleted_at IS NULL"),
-            sqlite_where=text("deleted_at IS NULL"),
-        ),
+        # Read backwards for "newest first". All that lists are filtered by is in it, so that they are counted from here
+        # alone: to visit 100,000 tasks among a million others PostgreSQL read 15,033 pages where it now reads 579.
+        Index("task_newest", "user_id", "deleted_at", "id", "complete"),
         Index("task_revision", "user_id", "revision"),
         # Without it SQLite gives the id of the newest row again once that row is gone.
         {"sqlite_autoincrement": True},

@@ -76,13 +76,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("user_id", "creation_key", name="task_creation_key"),
         sqlite_autoincrement=True,
     )
-    op.create_index(
-        "task_live",
-        "task",
-        ["user_id", "id"],
-        postgresql_where=sa.text("deleted_at IS NULL"),
-        sqlite_where=sa.text("deleted_at IS NULL"),
-    )
+    op.create_index("task_newest", "task", ["user_id", "deleted_at", "id", "complete"])
     op.create_index("task_revision", "task", ["user_id", "revision"])
     if op.get_context().dialect.name == "postgresql":
         op.execute(_NEXT_REVISION_POSTGRES)
