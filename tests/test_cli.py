@@ -26,7 +26,7 @@ from taskwell.migrations.runner import upgrade
 from taskwell.server import listen, url_of
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ["serve", "dev", "migrate", "token", "openapi", "doctor"]
+COMMANDS = ["serve", "dev", "migrate", "copy", "token", "openapi", "doctor"]
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -305,6 +305,12 @@ def test_no_token_is_made_that_the_service_would_refuse(user: str, tmp_path: Pat
     done = run(tmp_path, "token", "--user", user)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "taskwell token: --user must be 1 to 255 characters, none of them a control character\n"
+
+
+def test_dev_migrates_where_migrate_does(tmp_path: Path) -> None:
+    urls = {"DATABASE_URL": "sqlite:///served.db", "MIGRATION_DATABASE_URL": "sqlite:///migrated.db"}
+    with serving(tmp_path, "dev", **urls):
+        assert run(tmp_path, "migrate", **urls).stdout.endswith(" already.\n")
 
 
 def test_migrate_needs_to_be_told_the_database(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
 from service import SECRET
-from taskwell.database.urls import PostgresURL
-from taskwell.settings import DEVELOPMENT_SECRET_PREFIX, Settings, SettingsError, read_database_url
+from taskwell.database.urls import parse_database_url
+from taskwell.settings import DEVELOPMENT_SECRET_PREFIX, Settings, SettingsError, read_migration_url
 
 ROOT = Path(__file__).parents[1]
 GOOD = {"DATABASE_URL": "postgresql://app:hunter2@db.example/tasks", "BETTER_AUTH_SECRET": SECRET}
@@ -234,11 +234,51 @@ def test_settings_print_without_what_is_secret() -> None:
     assert "hunter2" not in f"{settings!r} {settings}"
 
 
-def test_a_database_alone_is_read_and_refused_as_among_the_settings() -> None:
-    assert isinstance(read_database_url({"DATABASE_URL": GOOD["DATABASE_URL"]}), PostgresURL)
-    for text, reason in (("", "is missing"), ("mysql://a:hunter2@b/c", "must begin with")):
-        with pytest.raises(SettingsError, match=f"DATABASE_URL: {reason}") as refusal:
-            read_database_url({"DATABASE_URL": text})
+NEON = "postgresql://app:hunter2@ep-cool-night-1{}.eu-central-1.aws.neon.tech/tasks"
+OTHER = "postgresql://owner:hunter2@direct.example/tasks"
+
+
+@pytest.mark.parametrize(
+    ("served", "migrated", "meant"),
+    [
+        (NEON.format("-pooler"), "", NEON.format("")),
+        (NEON.format("-pooler"), OTHER, OTHER),
+        (NEON.format(""), NEON.format("-pooler"), NEON.format("-pooler")),
+        (GOOD["DATABASE_URL"], " ", GOOD["DATABASE_URL"]),
+        ("sqlite:///taskwell.db", "", "sqlite:///taskwell.db"),
+    ],
+)
+def test_migrations_run_where_they_are_told_or_else_past_the_pooler(served: str, migrated: str, meant: str) -> None:
+    given = GOOD | {"DATABASE_URL": served, "MIGRATION_DATABASE_URL": migrated}
+    assert Settings.read(given).migration_url == read_migration_url(given) == parse_database_url(meant)
+    assert parse_database_url(served) == Settings.read(given).DATABASE_URL
+
+
+def test_to_migrate_one_url_is_enough() -> None:
+    assert read_migration_url({"MIGRATION_DATABASE_URL": OTHER}) == parse_database_url(OTHER)
+    assert read_migration_url({"DATABASE_URL": OTHER}) == parse_database_url(OTHER)
+
+
+@pytest.mark.parametrize(
+    ("urls", "reason"),
+    [
+        ({"DATABASE_URL": ""}, "DATABASE_URL: is missing"),
+        ({"DATABASE_URL": "mysql://a:hunter2@b/c"}, "DATABASE_URL: must begin with"),
+        ({"DATABASE_URL": "mysql://a:hunter2@b/c", "MIGRATION_DATABASE_URL": OTHER}, "DATABASE_URL: must begin with"),
+        ({"MIGRATION_DATABASE_URL": "mysql://a:hunter2@b/c"}, "MIGRATION_DATABASE_URL: must begin with"),
+        ({"MIGRATION_DATABASE_URL": "sqlite:///x.db"}, "MIGRATION_DATABASE_URL: names another kind of database than"),
+        (
+            {"DATABASE_URL": "sqlite:///x.db", "MIGRATION_DATABASE_URL": OTHER},
+            "MIGRATION_DATABASE_URL: names another kind of database than DATABASE_URL; correct it, or unset it",
+        ),
+    ],
+)
+def test_urls_of_databases_are_refused_alike_by_every_command(urls: dict[str, str], reason: str) -> None:
+    for read in (Settings.read, read_migration_url):
+        with pytest.raises(SettingsError) as refusal:
+            read(GOOD | urls)
+        assert str(refusal.value).startswith(reason)
+        assert "\n" not in str(refusal.value)
         assert "hunter2" not in str(refusal.value)
 
 

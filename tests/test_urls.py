@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from taskwell.database.urls import InvalidDatabaseURL, PostgresURL, SQLiteURL, parse_database_url
+from taskwell.database.urls import InvalidDatabaseURL, PostgresURL, SQLiteURL, direct, parse_database_url
 
 PASSWORD = "hunter2"
 
@@ -48,8 +48,17 @@ def postgres(**members: object) -> PostgresURL:
         ("postgresql://app:hunter2@db.example/tasks?connect_timeout=10&application_name=tasks", {}),
         (
             "postgresql://app:hunter2@db.example/tasks?schema=public&pgbouncer=true&connection_limit=1&pool_timeout=5",
-            {},
+            {"pgbouncer": True},
         ),
+        ("psql 'postgresql://app:hunter2@db.example/tasks?sslmode=require&channel_binding=disable'", {}),
+        ("postgresql+psycopg2://app:hunter2@db.example/tasks", {}),
+        ("postgresql+psycopg://app:hunter2@db.example/tasks?gssencmode=disable&keepalives=1&keepalives_idle=30", {}),
+        ("postgresql+asyncpg://app:hunter2@db.example/tasks?ssl=require", {}),
+        ("postgresql+asyncpg://app:hunter2@db.example/tasks?ssl=verify-full", {"sslmode": "verify-full"}),
+        ("postgresql://app:hunter2@db.example/tasks?ssl=true", {}),
+        ("postgresql://app:hunter2@db.example/tasks?ssl=false", {"sslmode": "disable"}),
+        ("postgresql://app:hunter2@db.example:6543/tasks?sslmode=require&supa=base-pooler.x", {"port": 6543}),
+        ("postgresql://app:hunter2@db.example/tasks?uselibpqcompat=true&sslmode=require", {}),
         ("postgresql://app:hunter2@db.example/tasks?sslmode=require&sslaccept=strict", {}),
         ("postgresql+asyncpg://app:hunter2@db.example/tasks?prepared_statement_cache_size=0", {}),
         (
@@ -79,6 +88,7 @@ def test_a_postgres_url_means_what_it_says(text: str, members: dict[str, object]
         ("SQLite:///my%20tasks.db", "my tasks.db"),
         ('"sqlite:///taskwell.db"', "taskwell.db"),
         ("sqlite:///what%3F.db", "what?.db"),
+        ("sqlite+aiosqlite:///taskwell.db", "taskwell.db"),
     ],
 )
 def test_an_sqlite_url_names_a_file(text: str, path: str) -> None:
@@ -110,7 +120,12 @@ def test_an_sqlite_url_names_a_file(text: str, path: str) -> None:
         ("postgresql://app:hunter2@db.example/tasks%00", "control character"),
         ("postgresql://app:hunter2@db.exam\nple/tasks", "control character"),
         ("postgresql://app:hunter2@db.example/tasks?sslmod=disable", "sslmod;"),
-        ("postgresql://app:hunter2@db.example/tasks?ssl=true&sslkey=hunter2", "ssl, sslkey;"),
+        ("postgresql://app:hunter2@db.example/tasks?ssl=true&sslkey=hunter2", ": sslkey;"),
+        ("postgresql://app:hunter2@db.example/tasks?ssl=on", "one of disable, allow"),
+        ("postgresql://app:hunter2@db.example/tasks?ssl=require&sslmode=require", ": ssl;"),
+        ("postgresql://app:hunter2@db.example/tasks?pgbouncer=true&pgbouncer=true", "more than once: pgbouncer"),
+        ("postgresql://app:hunter2@one.example:5432,two.example:5432/tasks", "several hosts"),
+        ("postgresql+pg8000://app:hunter2@db.example/tasks", "must begin with"),
         ("postgresql://app:hunter2@db.example/tasks?schema=hunter2", "schema;"),
         ("postgresql://app:hunter2@db.example/tasks?options=-csearch_path%3Dhunter2", "options;"),
         ("postgresql://app:hunter2@db.example/tasks?channel_binding=hunter2", "one of disable, prefer, require"),
@@ -135,3 +150,19 @@ def test_what_cannot_be_used_is_refused_with_the_remedy_and_without_the_password
 
 def test_a_password_is_not_in_what_is_printed() -> None:
     assert PASSWORD not in f"{postgres()!r} {postgres()}"
+
+
+@pytest.mark.parametrize(
+    ("host", "known"),
+    [
+        ("ep-cool-night-1-pooler.eu-central-1.aws.neon.tech", "ep-cool-night-1.eu-central-1.aws.neon.tech"),
+        ("ep-cool-night-1-pooler.c-2.us-east-2.aws.neon.tech", "ep-cool-night-1.c-2.us-east-2.aws.neon.tech"),
+        ("ep-cool-night-1.eu-central-1.aws.neon.tech", "ep-cool-night-1.eu-central-1.aws.neon.tech"),
+        ("aws-0-eu-central-1.pooler.supabase.com", "aws-0-eu-central-1.pooler.supabase.com"),
+        ("db-pooler.example", "db-pooler.example"),
+        ("localhost", "localhost"),
+    ],
+)
+def test_the_direct_form_goes_past_neons_pooler_and_changes_nothing_else(host: str, known: str) -> None:
+    assert direct(postgres(host=host)) == postgres(host=known)
+    assert direct(SQLiteURL(Path(host))) == SQLiteURL(Path(host))

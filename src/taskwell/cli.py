@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 import taskwell
 
 if TYPE_CHECKING:
+    from taskwell.database.urls import DatabaseURL
     from taskwell.doctor.finding import Finding
     from taskwell.settings import Settings
 
@@ -87,9 +88,27 @@ def _parser() -> argparse.ArgumentParser:
     migrate = commands.add_parser(
         "migrate",
         help="bring the database to this version's schema",
-        description="Bring the database that DATABASE_URL names to this version's schema. May be run again at any time.",
+        description="Bring the database that MIGRATION_DATABASE_URL or else DATABASE_URL names to this version's schema. "
+        "May be run again at any time, and by many at once: one migrates, the others wait and find it done.",
+    )
+    migrate.add_argument(
+        "--sql",
+        action="store_true",
+        help="only print the SQL that gives an empty database this schema; nothing is connected to",
     )
     migrate.set_defaults(run=_migrate)
+
+    copy = commands.add_parser(
+        "copy",
+        help="copy all data to another database",
+        description="Copy all data from one migrated database to another, of the same kind or not, as it is: ids, times, "
+        "all. What is there must be from the same source, and is brought up to date. Whatever stops it, the target is "
+        "then as it was.",
+        epilog="Others on this machine can see a command's arguments. A password may stand in ~/.pgpass instead of the URL.",
+    )
+    copy.add_argument("--from", required=True, dest="source", metavar="URL", help="the database to read")
+    copy.add_argument("--to", required=True, dest="target", metavar="URL", help="the database to write")
+    copy.set_defaults(run=_copy)
 
     token = commands.add_parser(
         "token",
@@ -182,19 +201,49 @@ def _dev(options: argparse.Namespace) -> None:
     _end_when_told_to()
     settings = _development_settings()
     with listen(options.host, options.port) as listener:
-        upgrade(settings.DATABASE_URL)
+        upgrade(settings.migration_url)
         text = greeting(settings, url_of(listener), f"{sys.argv[0]} token")
         serve(settings, listener, lambda: print(text, flush=True))
 
 
 def _migrate(options: argparse.Namespace) -> None:
-    del options
     from taskwell.migrations import HEAD
-    from taskwell.migrations.runner import upgrade
-    from taskwell.settings import read_database_url
+    from taskwell.migrations.runner import print_sql, upgrade
+    from taskwell.settings import read_migration_url
 
-    upgrade(read_database_url(_environment()))
-    print(f"The database has the schema of revision {HEAD}.")
+    url = read_migration_url(_environment())
+    if options.sql:
+        print_sql(url)
+    elif upgrade(url):
+        print(f"The database was migrated to revision {HEAD}.")
+    else:
+        print(f"The database is at revision {HEAD} already.")
+
+
+def _copy(options: argparse.Namespace) -> None:
+    import asyncio
+
+    from taskwell.copying import CopyRefused, copy
+    from taskwell.settings import SettingsError
+
+    source, target = _url_of("--from", options.source), _url_of("--to", options.target)
+    if source == target:
+        raise SettingsError("--to: is the database of --from; name another")
+    try:
+        copied = asyncio.run(copy(source, target))
+    except CopyRefused as error:
+        sys.exit(_complain(f"taskwell copy: {error}", FAILED))
+    print(f"copied {copied.tasks} tasks of {copied.users} users; verified")
+
+
+def _url_of(option: str, text: str) -> "DatabaseURL":
+    from taskwell.database.urls import InvalidDatabaseURL, direct, parse_database_url
+    from taskwell.settings import SettingsError
+
+    try:
+        return direct(parse_database_url(text))
+    except InvalidDatabaseURL as error:
+        raise SettingsError(f"{option}: {error}") from None
 
 
 def _token(options: argparse.Namespace) -> None:

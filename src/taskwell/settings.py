@@ -22,7 +22,7 @@ from pydantic import (
 
 from taskwell.auth.jwk import ASYMMETRIC_ALGORITHMS
 from taskwell.auth.site import AuthSite, check_url, parse_site
-from taskwell.database.urls import DatabaseURL, InvalidDatabaseURL, parse_database_url
+from taskwell.database.urls import DatabaseURL, InvalidDatabaseURL, direct, parse_database_url
 
 DEVELOPMENT_SECRET_PREFIX = "taskwell-development-only-"  # noqa: S105 - a mark, not a secret
 
@@ -53,6 +53,7 @@ _KEY_SET_NAMES = ("BETTER_AUTH_URL", "JWT_JWKS_URL", "BETTER_AUTH_PUBLIC_KEY_URL
 _ALIASES = {"JWT_SECRET_KEY": "BETTER_AUTH_SECRET", "BETTER_AUTH_PUBLIC_KEY_URL": "JWT_JWKS_URL"}
 
 _NO_DATABASE = "is missing; set it to postgresql://user:password@host/database or sqlite:///taskwell.db"
+_ANOTHER_KIND = "names another kind of database than DATABASE_URL; correct it, or unset it"
 _NO_AUTH_MODE = (
     "is missing; set it to where your Better Auth is, like https://app.example, "
     "or else BETTER_AUTH_SECRET to the secret that your auth server signs tokens with"
@@ -109,6 +110,10 @@ class Settings(BaseModel):
     DATABASE_URL: Annotated[DatabaseURL, BeforeValidator(_database_url)]
     """Where the tasks are: `postgresql://user:password@host/database`, or `sqlite:///taskwell.db`."""
 
+    MIGRATION_DATABASE_URL: Annotated[DatabaseURL, BeforeValidator(_database_url)] | None = None
+    """The same database as migrations reach it: past a pooler, as the role that owns the tables. By default
+    `DATABASE_URL`, of Neon's pooler the direct form."""
+
     BETTER_AUTH_URL: Annotated[AuthSite, BeforeValidator(_site)] | None = None
     """Where Better Auth is. Tokens are verified with its key set; issuer and audience are its origin."""
 
@@ -143,8 +148,21 @@ class Settings(BaseModel):
     TASKWELL_POOL_MAX: int = Field(default=20, ge=1, le=1000, validate_default=True)
     """Connections to PostgreSQL that each process has at most."""
 
+    TASKWELL_PREPARED_STATEMENTS: Annotated[
+        Literal["auto", "on", "off"], BeforeValidator(lambda text: str(text).lower())
+    ] = "auto"
+    """Whether PostgreSQL keeps our statements under names. `auto`: not behind a pooler, unless it is Neon's."""
+
     TASKWELL_BODY_TIMEOUT_SECONDS: float = Field(default=10, gt=0, le=300)
     """Seconds in which a request's body must have arrived."""
+
+    @field_validator("MIGRATION_DATABASE_URL")
+    @classmethod
+    def _is_of_the_same_kind(cls, url: DatabaseURL | None, info: ValidationInfo) -> DatabaseURL | None:
+        served = info.data.get("DATABASE_URL", url)
+        if url and not isinstance(url, type(served)):
+            raise ValueError(_ANOTHER_KIND)
+        return url
 
     @field_validator("TASKWELL_POOL_MAX")
     @classmethod
@@ -152,6 +170,11 @@ class Settings(BaseModel):
         if maximum < info.data.get("TASKWELL_POOL_MIN", 0):
             raise ValueError("is less than TASKWELL_POOL_MIN; raise it, or lower the other")
         return maximum
+
+    @property
+    def migration_url(self) -> DatabaseURL:
+        """Where migrations run."""
+        return self.MIGRATION_DATABASE_URL or direct(self.DATABASE_URL)
 
     @property
     def key_set_url(self) -> str | None:
@@ -192,18 +215,28 @@ class Settings(BaseModel):
         return settings
 
 
-def read_database_url(environment: Mapping[str, str]) -> DatabaseURL:
-    """The database alone, for a command that needs nothing else.
+def read_migration_url(environment: Mapping[str, str]) -> DatabaseURL:
+    """Where migrations run, for a command that needs nothing else: of the two URLs one is enough.
 
     Raises:
-        SettingsError: it is missing or cannot be used.
+        SettingsError: both are missing, or they cannot be used.
     """
+    given = _given(environment)
+    served, url = (_url_in(given, name) for name in ("DATABASE_URL", "MIGRATION_DATABASE_URL"))
+    if url and served and not isinstance(url, type(served)):
+        raise SettingsError(f"MIGRATION_DATABASE_URL: {_ANOTHER_KIND}")
+    if url:
+        return url
+    if served:
+        return direct(served)
+    raise SettingsError(f"DATABASE_URL: {_NO_DATABASE}")
+
+
+def _url_in(given: Mapping[str, str], name: str) -> DatabaseURL | None:
     try:
-        return parse_database_url(_given(environment)["DATABASE_URL"])
-    except KeyError:
-        raise SettingsError(f"DATABASE_URL: {_NO_DATABASE}") from None
+        return parse_database_url(given[name]) if name in given else None
     except InvalidDatabaseURL as error:
-        raise SettingsError(f"DATABASE_URL: {error}") from None
+        raise SettingsError(f"{name}: {error}") from None
 
 
 def has_auth_mode(environment: Mapping[str, str]) -> bool:

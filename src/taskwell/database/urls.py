@@ -1,7 +1,7 @@
 """Database URLs as people paste them."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypedDict, TypeVar, get_args
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -12,21 +12,30 @@ SSL_MODES: tuple[SSLMode, ...] = get_args(SSLMode)
 
 POSTGRES_PORT = 5432
 
-# What libpq, Prisma and SQLAlchemy are told and what has no meaning here: this service has its own deadlines and pool.
+# What libpq, Prisma, SQLAlchemy, node-postgres and Supabase are told and what has no meaning here: this service has its own deadlines and pool.
 _OF_OTHERS = frozenset(
     {
         "application_name",
         "connect_timeout",
         "connection_limit",
+        "gssencmode",
+        "keepalives",
+        "keepalives_count",
+        "keepalives_idle",
+        "keepalives_interval",
         "pgbouncer",
         "pool_timeout",
         "prepared_statement_cache_size",
         "sslaccept",
         "statement_cache_size",
+        "supa",
+        "uselibpqcompat",
     }
 )
 
-_POSTGRES_SCHEMES = ("postgres", "postgresql", "postgresql+asyncpg")
+# The driver behind the + is another program's choice.
+_POSTGRES_SCHEME = re.compile(r"postgres(ql)?(\+(asyncpg|psycopg|psycopg2))?", re.IGNORECASE)
+_SQLITE_SCHEME = re.compile(r"sqlite(\+(aiosqlite|pysqlite))?", re.IGNORECASE)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f]")
 _ENCODE_PASSWORD = "percent-encode what is no letter or digit in the password"  # noqa: S105 - advice
@@ -47,6 +56,13 @@ class PostgresURL:
     password: str | None = field(repr=False)
     sslmode: SSLMode
     sslrootcert: str | None = None
+    pgbouncer: bool = False
+    """Whether the URL says, as Prisma's do, that a pooler is there that pools by transaction."""
+
+    @property
+    def is_neons(self) -> bool:
+        """Whether the host is one of Neon's, behind a proxy of theirs."""
+        return self.host.endswith(".neon.tech")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +84,27 @@ def parse_database_url(text: str) -> DatabaseURL:
     Raises:
         InvalidDatabaseURL: it is not the URL of a database this service can use.
     """
-    text = text.strip().strip("'\"").strip()
+    # Neon's console offers a whole command: psql 'postgresql://…'
+    text = text.strip().removeprefix("psql ").strip().strip("'\"").strip()
     scheme, separator, rest = text.partition("://")
     if _CONTROL_CHARACTER.search(unquote(text)):
         raise InvalidDatabaseURL("holds a control character; remove it")
-    if separator and scheme.lower() == "sqlite":
+    if separator and _SQLITE_SCHEME.fullmatch(scheme):
         return _sqlite(rest)
-    if separator and scheme.lower() in _POSTGRES_SCHEMES:
+    if separator and _POSTGRES_SCHEME.fullmatch(scheme):
         return _postgres(text)
     raise InvalidDatabaseURL("must begin with postgresql:// or sqlite:///")
+
+
+def direct(url: DatabaseURL) -> DatabaseURL:
+    """The same database past Neon's pooler; nobody knows the way past another host's.
+
+    https://neon.com/docs/connect/connection-pooling
+    """
+    if not isinstance(url, PostgresURL) or not url.is_neons:
+        return url
+    endpoint, region = url.host.split(".", 1)
+    return replace(url, host=f"{endpoint.removesuffix('-pooler')}.{region}")
 
 
 def _sqlite(rest: str) -> SQLiteURL:
@@ -90,6 +118,8 @@ def _sqlite(rest: str) -> SQLiteURL:
 
 
 def _postgres(text: str) -> PostgresURL:
+    if "," in text.rpartition("@")[2].partition("/")[0]:
+        raise InvalidDatabaseURL("names several hosts; name one, which always leads to the server that takes writes")
     try:
         parts = urlsplit(text)
         port = parts.port or POSTGRES_PORT
@@ -107,6 +137,7 @@ def _postgres(text: str) -> PostgresURL:
         database=database,
         user=unquote(parts.username),
         password=unquote(parts.password) if parts.password is not None else None,
+        pgbouncer="pgbouncer=true" in parts.query.split("&"),
         **_tls(_parameters(parts.query), parts.hostname),
     )
 
@@ -122,6 +153,10 @@ def _parameters(query: str) -> dict[str, str]:
     if several := sorted(name for name, values in given.items() if len(values) > 1):
         raise InvalidDatabaseURL(f"has parameters more than once: {', '.join(several)}; keep one of each")
     parameters = {name: value for name, (value,) in given.items() if not _is_of_others(name, value)}
+    # What asyncpg itself calls it, and others do with it.
+    if "sslmode" not in parameters and "ssl" in parameters:
+        parameters["sslmode"] = {"true": "require", "false": "disable"}.get(parameters["ssl"], parameters["ssl"])
+        del parameters["ssl"]
     if unknown := sorted(parameters.keys() - {"sslmode", "sslrootcert", "channel_binding"}):
         raise InvalidDatabaseURL(f"has parameters that are not known: {', '.join(unknown)}; remove them")
     return parameters
