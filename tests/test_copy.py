@@ -1,0 +1,397 @@
+"""Everything moves to another database, or nothing does."""
+
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import pytest
+
+from process import COMMAND, WAIT_SECONDS, environment
+from rows import execute
+from service import Client, Json, running
+from taskwell.cli import main
+from taskwell.database import sqlite
+from taskwell.database.urls import SQLiteURL, parse_database_url
+from taskwell.migrations.runner import upgrade
+
+DIRECTIONS = [("sqlite", "postgres"), ("postgres", "sqlite"), ("postgres", "postgres"), ("sqlite", "sqlite")]
+
+MANY = 20_000
+MANY_SECONDS = 15
+USERS = 3000
+
+POSTGRES_TIME = "YYYY-MM-DD HH24:MI:SS.US"
+
+WRITE = "UPDATE task SET title = 'new', revision = revision + 5 WHERE id = 1"
+
+MakeDatabase = Callable[[str], str]
+
+
+@pytest.fixture
+def new_migrated_url(new_database_url: MakeDatabase) -> MakeDatabase:
+    def make(engine: str) -> str:
+        url = new_database_url(engine)
+        upgrade(parse_database_url(url))
+        return url
+
+    return make
+
+
+@pytest.fixture(params=DIRECTIONS, ids="-to-".join)
+def databases(request: pytest.FixtureRequest, new_migrated_url: MakeDatabase) -> tuple[str, str]:
+    source, target = request.param
+    return new_migrated_url(source), new_migrated_url(target)
+
+
+@dataclass
+class Done:
+    """What the command said, and its exit status."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+def command(source: str, target: str) -> Done:
+    """Runs it in this process, as one of its own takes longer than most copies."""
+    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as error:
+        try:
+            status = main(["copy", "--from", source, "--to", target])
+        except SystemExit as end:
+            status = int(str(end.code))
+    assert "Traceback" not in error.getvalue()
+    return Done(status, out.getvalue(), error.getvalue())
+
+
+def copy(source: str, target: str) -> str:
+    """Copies, and gives what is said of it."""
+    done = command(source, target)
+    assert (done.status, done.stderr) == (0, "")
+    return done.stdout
+
+
+def refused(source: str, target: str) -> str:
+    """Is refused, and gives what is said of it; the target is as it was."""
+    before = stored(target), owners(target)
+    done = command(source, target)
+    assert (done.status, done.stdout) == (1, "")
+    assert done.stderr.startswith("taskwell copy: ")
+    assert (stored(target), owners(target)) == before
+    return done.stderr
+
+
+TIMES = ("created_at", "updated_at", "deleted_at", "erased_at")
+
+
+def stored(url: str) -> list[tuple[object, ...]]:
+    """Every value of every task, written the same on both engines."""
+    is_sqlite = url.startswith("sqlite")
+    times = TIMES if is_sqlite else [f"to_char({name} AT TIME ZONE 'UTC', '{POSTGRES_TIME}')" for name in TIMES]
+    digest = "lower(hex(creation_digest))" if is_sqlite else "coalesce(encode(creation_digest, 'hex'), '')"
+    columns = "id, user_id, title, description, CAST(complete AS INTEGER), revision, creation_key"
+    return execute(url, f"SELECT {columns}, {', '.join(times)}, {digest} FROM task ORDER BY id")  # noqa: S608 - our own
+
+
+def owners(url: str) -> list[tuple[object, ...]]:
+    return execute(url, "SELECT user_id, revision, epoch FROM owner ORDER BY user_id")
+
+
+def assert_same(source: str, target: str) -> None:
+    assert stored(target) == stored(source)
+    assert owners(target) == owners(source)
+
+
+def fill(url: str, count: int) -> None:
+    """Rows as a service leaves them: of many users, some deleted, some erased."""
+    meaning = parse_database_url(url)
+    assert isinstance(meaning, SQLiteURL)
+    with closing(sqlite.connect(meaning.path)) as connection:
+        connection.execute("BEGIN")
+        connection.executemany(
+            "INSERT INTO task (user_id, title, description, complete, created_at, updated_at, deleted_at, revision, "
+            "creation_key, creation_digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (_row(number) for number in range(count)),
+        )
+        connection.execute("UPDATE task SET title = '', description = NULL, erased_at = deleted_at WHERE id % 49 = 1")
+        connection.execute("COMMIT")
+
+
+def _row(number: int) -> tuple[object, ...]:
+    return (
+        f"{'aZü語🧀'[number % 5]} {number % USERS}",
+        f"task {number} 🧀",
+        "as sent\t" * 20 if number % 2 else None,
+        number % 3 == 0,
+        "2026-11-21 10:30:00.000001",
+        f"2026-11-21 10:30:00.{number:06}",
+        "2026-11-21 10:31:00.999999" if number % 7 == 0 else None,
+        number // USERS + 1,
+        f"key-{number}",
+        bytes([number % 256, 0, 255]) if number % 5 else None,
+    )
+
+
+# --- what arrives
+
+
+def work(alice: Client, bob: Client) -> int:
+    """What users do, and the id of the newest task, which is deleted."""
+    alice.create("Käse 🧀 kaufen", description="ein\ttab\r\n\u200d👩\u200d👧 e\u0301 \x7f")
+    alice.create("🧀" * 200, description="🧀" * 1000)
+    bob.create("x", description="")
+    changed = bob.create("Buy milk")
+    bob.request("PATCH", changed["id"], json={"title": "Buy oat milk", "complete": True})
+    last: int = alice.create("gone")["id"]
+    assert alice.request("DELETE", last).status_code == 204
+    return last
+
+
+def answers(*users: Client) -> list[Json]:
+    found: list[Json] = []
+    for user in users:
+        tasks = user.request("GET").json()["tasks"]
+        assert [user.request("GET", task["id"]).json() for task in tasks] == tasks
+        found += tasks
+    return found
+
+
+def test_a_copy_answers_as_its_source_and_goes_on_from_there(databases: tuple[str, str]) -> None:
+    source, target = databases
+    with running("source", DATABASE_URL=source) as service:
+        deleted = work(service.client("alice"), service.client("bob"))
+        before = answers(service.client("alice"), service.client("bob"))
+        assert copy(source, target) == "copied 5 tasks of 2 users; verified\n"
+    assert_same(source, target)
+    with running("target", DATABASE_URL=target) as service:
+        alice, bob = service.client("alice"), service.client("bob")
+        assert answers(alice, bob) == before
+        assert alice.request("GET", deleted).status_code == 404
+        assert alice.create("new")["id"] > deleted
+        assert bob.request("PATCH", before[-1]["id"], json={"title": "changed"}).status_code == 200
+        assert bob.titles() == ["Buy oat milk", "changed"]
+    assert [(user, revision) for user, revision, _ in owners(target)] == [("alice", 5), ("bob", 4)]
+
+
+def test_every_value_of_many_rows_arrives_and_soon(new_migrated_url: MakeDatabase) -> None:
+    first, *others = [new_migrated_url(engine) for engine in ("sqlite", "postgres", "postgres", "sqlite")]
+    fill(first, MANY)
+    source = first
+    for target in others:
+        began = time.monotonic()
+        assert copy(source, target) == f"copied {MANY} tasks of {USERS} users; verified\n"
+        assert time.monotonic() - began < MANY_SECONDS
+        assert_same(first, target)
+        source = target
+    execute(first, "DELETE FROM task WHERE id = 2001")
+    assert "--to has task 2001, which --from has not" in refused(first, source)
+
+
+def test_nothing_is_a_whole_copy_of_nothing(databases: tuple[str, str]) -> None:
+    assert copy(*databases) == "copied 0 tasks of 0 users; verified\n"
+    ((first,),) = execute(databases[1], insert("alice"))
+    assert first == 1
+
+
+def insert(user: str, **values: object) -> str:
+    """What a restored file or an operator's own hand may do to the database."""
+    row = {
+        "user_id": user,
+        "title": "by hand",
+        "created_at": "2026-11-21 10:30:00.000000+00:00",
+        "updated_at": "2026-11-21 10:30:00.000000+00:00",
+        "revision": 1,
+        "creation_key": "by hand",
+    } | values
+    written = ", ".join(repr(value) for value in row.values())
+    return f"INSERT INTO task ({', '.join(row)}) VALUES ({written}) RETURNING id"  # noqa: S608 - our own
+
+
+@pytest.mark.parametrize("kept", [0, 3])
+def test_no_id_is_ever_used_again(databases: tuple[str, str], kept: int) -> None:
+    source, target = databases
+    for number in range(9):
+        ((last,),) = execute(source, insert("alice", creation_key=f"key {number}"))
+    execute(source, f"DELETE FROM task WHERE id > {kept}")  # noqa: S608 - our own
+    execute(source, "INSERT INTO owner VALUES ('alice', 9, 1) ON CONFLICT (user_id) DO UPDATE SET revision = 9")
+    for _ in range(2):
+        copy(source, target)
+    ((following,),) = execute(target, insert("alice", creation_key="new"))
+    assert following == last + 1  # type: ignore[operator]
+
+
+# --- again
+
+
+def test_a_second_copy_brings_what_has_changed_since_the_first(databases: tuple[str, str]) -> None:
+    source, target = databases
+    with running("source", DATABASE_URL=source) as service:
+        alice, carol = service.client("alice"), service.client("carol")
+        work(alice, service.client("bob"))
+        copy(source, target)
+        assert copy(source, target) == "copied 5 tasks of 2 users; verified\n"
+        first, second = alice.request("GET").json()["tasks"]
+        alice.request("PATCH", first["id"], json={"title": "changed"})
+        alice.request("DELETE", second["id"])
+        carol.create("new")
+        execute(source, "UPDATE task SET title = '', description = NULL, erased_at = deleted_at WHERE title = 'gone'")
+        assert copy(source, target) == "copied 6 tasks of 3 users; verified\n"
+    assert_same(source, target)
+
+
+def test_a_copy_made_while_others_write_is_one_moment_of_the_source(databases: tuple[str, str]) -> None:
+    source, target = databases
+    ended = threading.Event()
+
+    def write(client: Client) -> None:
+        while not ended.is_set():
+            task = client.create("new")
+            client.request("PATCH", task["id"], json={"title": "changed"})
+
+    with running("source", DATABASE_URL=source) as service, ThreadPoolExecutor(4) as pool:
+        writers = [pool.submit(write, service.client(f"user-{number}")) for number in range(4)]
+        try:
+            for _ in range(3):
+                copy(source, target)
+                # Each write of these took one revision, and the last one of a moment is in a task of that moment.
+                assert execute(target, REVISIONS) == []
+        finally:
+            ended.set()
+        for writer in writers:
+            writer.result()
+    copy(source, target)
+    assert_same(source, target)
+
+
+REVISIONS = """
+SELECT owner.user_id FROM owner JOIN task ON task.user_id = owner.user_id
+GROUP BY owner.user_id, owner.revision HAVING max(task.revision) <> owner.revision
+"""
+
+
+def is_being_written(url: str) -> bool:
+    meaning = parse_database_url(url)
+    if isinstance(meaning, SQLiteURL):
+        log = meaning.path.with_name(f"{meaning.path.name}-wal")
+        return log.exists() and log.stat().st_size > 1_000_000
+    return bool(execute(url, "SELECT 1 FROM pg_locks WHERE mode = 'RowExclusiveLock' AND relation = 'task'::regclass"))
+
+
+@pytest.mark.parametrize("engine", ["postgres", "sqlite"])
+def test_one_that_is_killed_leaves_nothing_and_is_run_again(
+    engine: str, new_migrated_url: MakeDatabase, tmp_path: Path
+) -> None:
+    source, target = new_migrated_url("sqlite"), new_migrated_url(engine)
+    fill(source, MANY)
+    arguments = [str(COMMAND), "copy", "--from", source, "--to", target]
+    process = subprocess.Popen(arguments, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not is_being_written(target) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.kill()
+    assert process.communicate()[0] == ""
+    assert process.returncode == -signal.SIGKILL
+    assert (stored(target), owners(target)) == ([], [])
+    assert copy(source, target) == f"copied {MANY} tasks of {USERS} users; verified\n"
+    assert_same(source, target)
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize(
+    ("to_source", "to_target", "reason"),
+    [
+        ([], [insert("mallory")], "--to has task 3, which --from has not"),
+        ([], ["INSERT INTO owner VALUES ('mallory', 1, 1)"], "--to has owner 'mallory', which --from has not"),
+        ([], [WRITE], "--to has another task 1 than --from"),
+        ([WRITE], [WRITE.replace("new", "newer")], "--to has another task 1 than --from"),
+        ([], ["UPDATE owner SET revision = 9"], "--to has another owner 'alice' than --from"),
+        ([], ["UPDATE owner SET epoch = 9"], "--to has another owner 'alice' than --from"),
+        ([WRITE], ["UPDATE task SET user_id = 'mallory' WHERE id = 1"], "--to has another task 1 than --from"),
+        ([WRITE], ["UPDATE task SET updated_at = '2099-01-01 00:00:00.000000+00:00'"], "--to has another task 1"),
+        ([insert("alice")], [insert("mallory", creation_key="other")], "--to has another task 3 than --from"),
+        (["DELETE FROM task WHERE id = 1"], [], "--to has task 1, which --from has not"),
+        (["DELETE FROM task", "DELETE FROM owner"], [], "--to has task 1, which --from has not"),
+    ],
+)
+def test_what_is_not_from_the_source_is_neither_overwritten_nor_mixed(
+    databases: tuple[str, str], to_source: list[str], to_target: list[str], reason: str
+) -> None:
+    source, target = databases
+    for number in range(2):
+        execute(source, insert("alice", creation_key=f"key {number}"))
+    execute(source, "INSERT INTO owner VALUES ('alice', 2, 1) ON CONFLICT (user_id) DO UPDATE SET revision = 2")
+    copy(source, target)
+    for url, statements in ((source, to_source), (target, to_target)):
+        for statement in statements:
+            execute(url, statement)
+    said = refused(source, target)
+    assert reason in said
+    assert "Nothing was changed. Copy to a new database: create it, and run: taskwell migrate" in said
+
+
+def test_a_creation_that_is_there_under_another_id_is_refused(databases: tuple[str, str]) -> None:
+    source, target = databases
+    execute(source, insert("alice"))
+    execute(target, insert("alice", creation_key="other"))
+    execute(target, "DELETE FROM task")
+    execute(target, insert("alice"))
+    assert "--to" in refused(source, target)
+
+
+def test_a_row_that_no_service_made_is_not_left_behind_in_silence(databases: tuple[str, str]) -> None:
+    source, target = databases
+    execute(source, "INSERT INTO owner VALUES ('', 1, 1)")
+    assert "--to does not give back every owner as --from has it" in refused(source, target)
+
+
+@pytest.mark.parametrize("option", ["--from", "--to"])
+@pytest.mark.parametrize("engine", ["sqlite", "postgres"])
+def test_a_database_without_this_versions_schema_is_refused_with_what_to_do(
+    option: str, engine: str, new_migrated_url: MakeDatabase, new_database_url: MakeDatabase
+) -> None:
+    bad, good = new_database_url(engine), new_migrated_url("sqlite")
+    source, target = (bad, good) if option == "--from" else (good, bad)
+    done = command(source, target)
+    assert done.status == 1
+    said = f"taskwell copy: {option}: The database's schema is not this version's. Run: taskwell migrate"
+    assert done.stderr.startswith(said)
+    if engine == "sqlite":
+        assert not Path(bad.removeprefix("sqlite:///")).exists()
+    upgrade(parse_database_url(bad))
+    execute(bad, "UPDATE alembic_version SET version_num = '9999'")
+    assert "Run the newer version" in command(source, target).stderr
+
+
+def test_a_server_that_is_not_there_is_named_and_the_password_is_not(new_migrated_url: MakeDatabase) -> None:
+    source = new_migrated_url("sqlite")
+    done = command(source, "postgresql://taskwell:hunter2@127.0.0.1:1/postgres")
+    assert done.status == 1
+    assert done.stderr.startswith("taskwell copy: --to: The database cannot be reached")
+    assert "hunter2" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "reason"),
+    [
+        ("sqlite:///a.db", "sqlite:///a.db", "--to: is the database of --from; name another"),
+        ("", "sqlite:///a.db", "--from: must begin with postgresql:// or sqlite:///"),
+        ("sqlite:///a.db", "postgres://taskwell:hun/ter2@host/db", "--to: has "),
+    ],
+)
+def test_a_url_that_cannot_be_meant_is_wrong_use(
+    source: str, target: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = command(source, target)
+    assert (done.status, done.stdout) == (2, "")
+    assert reason in done.stderr
+    assert "ter2" not in done.stderr
+    assert list(tmp_path.iterdir()) == []

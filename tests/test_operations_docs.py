@@ -1,0 +1,176 @@
+"""What docs/operations.md tells an operator to do works."""
+
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from postgres import find_binaries
+from process import COMMAND, run
+from rows import execute
+from service import Client, running
+from taskwell.cli import _parser
+from taskwell.database import sqlite
+from taskwell.database.urls import parse_database_url
+from taskwell.migrations.runner import upgrade
+
+DOCUMENT = (Path(__file__).parents[1] / "docs/operations.md").read_text(encoding="utf-8")
+
+MakeDatabase = Callable[[str], str]
+
+
+def block(beginning: str) -> str:
+    """The one block of code that begins so."""
+    (found,) = [
+        code for code in re.findall(r"```\w+\n(.*?)```", DOCUMENT, re.DOTALL) if code.lstrip().startswith(beginning)
+    ]
+    return str(found)
+
+
+def in_shell(code: str, folder: Path, **variables: str) -> None:
+    """Runs it as an operator would, with the programs of PostgreSQL and ours at hand."""
+    programs = [str(COMMAND.parent), str(find_binaries()), os.environ["PATH"]]
+    done = subprocess.run(
+        ["sh", "-eu", "-c", code],
+        cwd=folder,
+        env={"PATH": ":".join(programs), "HOME": str(folder), **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def migrated(new_database_url: MakeDatabase) -> MakeDatabase:
+    def make(engine: str) -> str:
+        url = new_database_url(engine)
+        upgrade(parse_database_url(url))
+        return url
+
+    return make
+
+
+def use_every_endpoint(alice: Client) -> None:
+    task = alice.create()
+    assert alice.request("GET", task["id"]).json() == task
+    assert alice.request("PUT", task["id"], json={"title": "a", "complete": True}).status_code == 200
+    assert alice.request("PATCH", task["id"], json={"title": "b"}).status_code == 200
+    assert alice.titles() == ["b"]
+    assert alice.request("DELETE", task["id"]).status_code == 204
+    assert alice.titles() == []
+
+
+@pytest.fixture
+def role(migrated: MakeDatabase) -> Iterator[str]:
+    """A database's URL as the service's role, made as the document says; roles are the whole server's."""
+    url, name = migrated("postgres"), f"service_{uuid4().hex}"
+    # Some take from all what PostgreSQL gives to all.
+    execute(url, "REVOKE ALL ON FUNCTION next_revision(text) FROM public")
+    for statement in block("CREATE ROLE").replace("taskwell_service", name).split(";")[:-1]:
+        execute(url, statement)
+    yield urlsplit(url)._replace(netloc=f"{name}@{urlsplit(url).netloc.rpartition('@')[2]}").geturl()
+    execute(url, f"DROP OWNED BY {name}")
+    execute(url, f"DROP ROLE {name}")
+
+
+def test_the_services_role_can_do_all_that_the_service_does_and_nothing_else(role: str) -> None:
+    with running("postgres", migrate=False, DATABASE_URL=role) as service:
+        use_every_endpoint(service.client())
+        assert service.http.get("/health/ready").status_code == 200
+    for statement in (
+        "DELETE FROM task",
+        "TRUNCATE owner",
+        "DROP TABLE task",
+        "UPDATE alembic_version SET version_num = 1",
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            execute(role, statement)
+    assert [execute(role, f"SHOW {name}") for name in ("statement_timeout", "lock_timeout")] == [[("5s",)], [("4s",)]]
+    assert execute(role, "SHOW idle_in_transaction_session_timeout") == [("10s",)]
+
+
+@pytest.mark.parametrize("way", ["sqlite3 taskwell.db", "python3 -c"])
+def test_a_back_up_of_sqlite_is_whole_while_it_is_written_to(way: str, tmp_path: Path) -> None:
+    if way.startswith("sqlite3") and subprocess.run(["sh", "-c", "command -v sqlite3"], check=False).returncode:
+        pytest.skip("no sqlite3 on this machine")
+    url = f"sqlite:///{tmp_path}/taskwell.db"
+    with running("sqlite", DATABASE_URL=url) as service:
+        alice = service.client("alice")
+        alice.create("before")
+        # What has been written is in the log beside the file, as the service holds it open.
+        assert (tmp_path / "taskwell.db-wal").stat().st_size > 0
+        in_shell(block(way), tmp_path)
+        alice.create("after")
+    (tmp_path / "taskwell.db-wal").write_bytes(b"of the old file")
+    in_shell(block("rm -f taskwell.db-wal"), tmp_path)
+    with closing(sqlite.connect(tmp_path / "taskwell.db")) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        connection.executescript(block("UPDATE sqlite_sequence"))
+    with running("sqlite", DATABASE_URL=url) as service:
+        alice = service.client("alice")
+        assert alice.titles() == ["before"]
+        assert alice.create("new")["id"] > 1_000_000
+
+
+def test_a_dump_of_postgresql_is_restored_with_all_it_needs(
+    migrated: MakeDatabase, new_database_url: MakeDatabase, tmp_path: Path
+) -> None:
+    if not (Path(str(find_binaries())) / "pg_dump").exists():
+        pytest.skip("no pg_dump on this machine")
+    old, new = migrated("postgres"), new_database_url("postgres")
+    with running("postgres", DATABASE_URL=old) as service:
+        service.client("alice").create("before")
+    (before,) = execute(old, "SELECT user_id, revision, epoch FROM owner")
+    in_shell(block("pg_dump"), tmp_path, DIRECT_URL=old)
+    in_shell(block("pg_restore"), tmp_path, NEW_URL=new)
+    assert execute(new, "SELECT user_id, revision, epoch FROM owner") == [before]
+    for statement in block("SELECT setval").split(";")[:-1]:
+        execute(new, statement)
+    with running("postgres", migrate=False, DATABASE_URL=new) as service:
+        alice = service.client("alice")
+        assert alice.titles() == ["before"]
+        assert alice.create("new")["id"] > 1_000_000
+        use_every_endpoint(service.client())
+        assert service.http.get("/health/ready").status_code == 200
+    assert execute(new, "SELECT epoch FROM owner WHERE user_id = 'alice'") != [(before[2],)]
+
+
+def test_a_move_from_sqlite_to_postgresql_is_two_commands(new_database_url: MakeDatabase, tmp_path: Path) -> None:
+    url = new_database_url("postgres")
+    with running("sqlite", DATABASE_URL=f"sqlite:///{tmp_path}/taskwell.db") as service:
+        service.client("alice").create("before")
+    in_shell(block('DATABASE_URL="$NEW_URL"').replace("/var/lib/taskwell", str(tmp_path)), tmp_path, NEW_URL=url)
+    with running("postgres", migrate=False, DATABASE_URL=url) as service:
+        assert service.client("alice").titles() == ["before"]
+
+
+def test_a_password_need_not_stand_on_the_command_line(migrated: MakeDatabase, tmp_path: Path) -> None:
+    url, empty = migrated("postgres-tls"), migrated("sqlite")
+    place = urlsplit(url)
+    parts = [str(place.hostname), str(place.port), place.path[1:], str(place.username), unquote(str(place.password))]
+    passwords = tmp_path / ".pgpass"
+    passwords.write_text(":".join(parts))
+    passwords.chmod(0o600)
+    without = place._replace(netloc=f"{place.username}@{place.hostname}:{place.port}").geturl()
+    done = run(tmp_path, "copy", "--from", empty, "--to", without, HOME=str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_commands_and_their_options_are_the_ones_there_are() -> None:
+    said = re.findall(r"(?:^|[ /`'])taskwell ([a-z]+)( --[^`\n…]*)?", DOCUMENT, re.MULTILINE)
+    named = [[command, *shlex.split(options)] for command, options in said if options]
+    assert len(named) >= 3
+    for arguments in named:
+        _parser().parse_args(arguments)
+    help_text = _parser().format_help()
+    for command, _ in said:
+        assert f"    {command} " in help_text
