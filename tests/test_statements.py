@@ -1,6 +1,5 @@
 """What the database is asked: how often, and for whom."""
 
-import os
 import re
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from sqlalchemy.sql.elements import BinaryExpression
 from sqlalchemy.sql.expression import ClauseElement
 from sqlalchemy.sql.operators import eq
 
-from conftest import POSTGRES_LOG
+from conftest import server_of
 from service import Client, Service
 from taskwell.tasks import statements
 
@@ -84,13 +83,14 @@ def _recorded(service: Service, client: Client) -> Iterator[list[str]]:
         # A statement is told again for each step of a trigger that it sets off.
         asked[:] = [statement for statement, _ in groupby(asked)]
     else:
-        if POSTGRES_LOG not in os.environ:
+        server = server_of(service.engine)
+        if "log" not in server:
             pytest.skip("TEST_DATABASE_URL names a server whose log is not at hand")
-        log = Path(os.environ[POSTGRES_LOG])
+        log = Path(server["log"])
         start = log.stat().st_size
         yield asked
         # The user's name is in the parameters of each of their statements, and nowhere else.
-        pattern = rf"execute \S+: ([^\n]*(?:\n\t[^\n]*)*)\n[^\n]*DETAIL: +Parameters:[^\n]*{client.user}"
+        pattern = rf"execute \S+: ([^\n]*(?:\n\t[^\n]*)*)\n[^\n]*DETAIL: +[Pp]arameters:[^\n]*{client.user}"
         asked += re.findall(pattern, _settled(log)[start:].decode(errors="replace"))
 
 

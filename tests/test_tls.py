@@ -1,20 +1,11 @@
 """A connection to PostgreSQL is as private as its URL says."""
 
 import asyncio
-import ipaddress
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
-from postgres import PostgresServer, find_system_binaries
+from conftest import server_of
 from taskwell.database import postgres
 from taskwell.database.urls import PostgresURL, parse_database_url
 from taskwell.errors import DatabaseError
@@ -22,15 +13,14 @@ from taskwell.errors import DatabaseError
 
 @dataclass
 class Encrypted:
-    """A server that speaks TLS under `127.0.0.1`, by a certificate that only the file `certificate` vouches for."""
+    """A server that speaks TLS under `127.0.0.1`, by a certificate that only the file OURS vouches for."""
 
-    server: PostgresServer
-    certificate: Path
+    url: str
 
     def encryption(self, host: str, parameters: str) -> str | None:
         """The connection's cipher, as the server tells it."""
-        parameters = parameters.replace("OURS", str(self.certificate))
-        url = parse_database_url(f"postgresql://taskwell@{host}:{self.server.port}/postgres?{parameters}")
+        there, _, authority = self.url.replace("127.0.0.1", host).partition("?sslmode=verify-full&sslrootcert=")
+        url = parse_database_url(f"{there}?{parameters.replace('OURS', authority)}")
         assert isinstance(url, PostgresURL)
         return asyncio.run(_cipher(url))
 
@@ -45,37 +35,8 @@ async def _cipher(url: PostgresURL) -> str | None:
 
 
 @pytest.fixture(scope="module")
-def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encrypted]:
-    binaries = find_system_binaries()
-    if binaries is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("no PostgreSQL of the system, with TLS")
-    folder = tmp_path_factory.mktemp("tls")
-    certificate, key = folder / "server.crt", folder / "server.key"
-    _certify(certificate, key)
-    server = PostgresServer(binaries, ssl="on", ssl_cert_file=str(certificate), ssl_key_file=str(key))
-    yield Encrypted(server, certificate)
-    server.stop()
-
-
-def _certify(certificate: Path, key: Path) -> None:
-    private = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a PostgreSQL of the tests")])
-    now = datetime.now(UTC)
-    signed = (
-        x509.CertificateBuilder(name, name, private.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(private, hashes.SHA256())
-    )
-    certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    key.touch(mode=0o600)
-    key.write_bytes(
-        private.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
+def encrypted() -> Encrypted:
+    return Encrypted(server_of("postgres-tls")["url"])
 
 
 @pytest.mark.parametrize(

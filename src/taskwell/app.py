@@ -112,5 +112,10 @@ def open_database(settings: Settings) -> Database:
     """The database that `settings` name; it opens when its context is entered."""
     url = settings.DATABASE_URL
     if isinstance(url, PostgresURL):
-        return PostgresDatabase(url, pool_min=settings.TASKWELL_POOL_MIN, pool_max=settings.TASKWELL_POOL_MAX)
+        return PostgresDatabase(
+            url,
+            pool_min=settings.TASKWELL_POOL_MIN,
+            pool_max=settings.TASKWELL_POOL_MAX,
+            prepared_statements=settings.TASKWELL_PREPARED_STATEMENTS,
+        )
     return SQLiteDatabase(url.path)

@@ -10,6 +10,7 @@ import taskwell
 from taskwell.auth.tokens import Verifier
 from taskwell.database.port import Query
 from taskwell.errors import AuthUnavailable, InternalError, NotMigrated, NotReady, Problem
+from taskwell.http.deadline import deadline
 from taskwell.http.openapi import Responses, problem_responses
 from taskwell.migrations import HEAD, NEWER_SCHEMA
 
@@ -58,7 +59,8 @@ async def ready(request: Request) -> Readiness:
     if not verifier.keys.ready:
         raise AuthUnavailable(_NO_KEYS)
     try:
-        await check_schema(request.state.schema_revision)
+        async with deadline():
+            await check_schema(request.state.schema_revision)
     except NotMigrated as problem:
         raise NotReady(f"database: {problem.detail}", cause=problem.cause) from problem
     except Problem as problem:

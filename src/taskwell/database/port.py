@@ -37,8 +37,12 @@ class Query(Protocol):
 class Database(Protocol):
     """A database, open while its context is entered."""
 
-    def prepare(self, statement: Executable) -> Query:
-        """Compiles `statement`, a SQLAlchemy Core one whose values are all named parameters."""
+    def prepare(self, statement: Executable, *, repeatable: bool = False) -> Query:
+        """Compiles `statement`, a SQLAlchemy Core one whose values are all named parameters.
+
+        When the connection is lost before the answer came, nobody knows whether the statement was run. One that reads, or
+        is said to be `repeatable` because a second run would change nothing, is then run once more.
+        """
         ...
 
     async def __aenter__(self) -> Self: ...

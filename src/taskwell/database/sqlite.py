@@ -132,8 +132,9 @@ class SQLiteDatabase:
         await self.reader.close()
         await self.writer.close()
 
-    def prepare(self, statement: Executable) -> Query:
-        """Compiles `statement` for SQLite."""
+    def prepare(self, statement: Executable, *, repeatable: bool = False) -> Query:
+        """Compiles `statement` for SQLite, where there is no connection to lose."""
+        del repeatable
         worker = self.reader if statement.is_select else self.writer
         return _SQLiteQuery(worker, compile_statement(statement, _DIALECT), _converters(statement))
 

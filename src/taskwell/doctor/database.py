@@ -1,6 +1,5 @@
 """Is the database there, the right one, and reached in a safe way?"""
 
-import io
 import os
 import sqlite3
 import ssl
@@ -25,14 +24,11 @@ from taskwell.errors import NotMigrated, Problem
 from taskwell.migrations import HEAD
 from taskwell.settings import Settings
 
-# PgBouncer's own, and the one at which hosts like Supabase have theirs.
-_POOLER_PORTS = (6432, 6543)
-
 _FULL = 2  # https://www.sqlite.org/pragma.html#pragma_synchronous
 
-_POOLED = (
-    "name the database's own host and port (mostly 5432) in DATABASE_URL; else the pooler must keep track of prepared "
-    "statements (PgBouncer: max_prepared_statements) or pool by session, or queries get the answers of others"
+_NAMES_MIXED_UP = (
+    "set TASKWELL_PREPARED_STATEMENTS to auto, unless the pooler keeps track of prepared statements (PgBouncer: "
+    "max_prepared_statements) or pools by session; else queries get the answers of others"
 )
 _VERIFY = (
     "write sslmode=verify-full in DATABASE_URL; if its certificate is of your own authority, also sslrootcert=FILE"
@@ -55,7 +51,7 @@ async def examine_database(settings: Settings) -> AsyncIterator[Finding]:
     """How the database is. What cannot be seen after a failure is not looked at."""
     url = settings.DATABASE_URL
     if isinstance(url, PostgresURL):
-        findings = [finding async for finding in _postgres(url)]
+        findings = [finding async for finding in _postgres(settings, url)]
     else:
         findings = list(_sqlite(url.path))
     for finding in findings:
@@ -77,7 +73,7 @@ async def _schema(database: Database) -> Finding:
     return Finding("ok", "schema", f"revision {HEAD}, this version's")
 
 
-async def _postgres(url: PostgresURL) -> AsyncIterator[Finding]:
+async def _postgres(settings: Settings, url: PostgresURL) -> AsyncIterator[Finding]:
     place = f"{url.host}:{url.port}/{url.database} as {url.user}"
     began = time.perf_counter()
     try:
@@ -87,8 +83,12 @@ async def _postgres(url: PostgresURL) -> AsyncIterator[Finding]:
         yield Finding("fail", "database", f"{place}: {_reason(problem)}", _remedy(problem))
         return
     try:
-        yield await _route(url, connection)
+        with translated():
+            way = await _route(settings, url, connection)
+        yield way
         yield _encryption(connection)
+    except Problem as problem:
+        yield Finding("fail", "connection", _reason(problem), _remedy(problem))
     finally:
         connection.terminate()
 
@@ -107,26 +107,15 @@ def _version(connection: asyncpg.Connection) -> str:
     return f"PostgreSQL {version.major}.{version.micro}"  # asyncpg's minor is 0 since there are but two numbers
 
 
-async def _route(url: PostgresURL, connection: asyncpg.Connection) -> Finding:
-    neon, pooler = url.host.endswith(".neon.tech"), "pooler" in url.host
-    if neon and pooler:
-        return Finding("ok", "connection", "through Neon's pooler, which keeps track of prepared statements")
-    # Neon's proxy, which numbers sessions like a pooler, pools under the other name only.
-    if neon or not (pooler or url.port in _POOLER_PORTS or await _is_renumbered(connection)):
+async def _route(settings: Settings, url: PostgresURL, connection: asyncpg.Connection) -> Finding:
+    if url.is_neons:
+        way = "through Neon's pooler, which keeps track of prepared statements" if "-pooler." in url.host else "direct"
+        return Finding("ok", "connection", way)
+    if not (url.pgbouncer or await postgres.is_pooled(connection)):
         return Finding("ok", "connection", "direct, through no pooler")
-    return Finding("warn", "connection", "through a pooler, it seems", _POOLED)
-
-
-async def _is_renumbered(connection: asyncpg.Connection) -> bool:
-    """A pooler tells its clients process numbers of its own making, not the server's."""
-    # By COPY, as asyncpg prepares any other query, which is what poolers mix up.
-    answer = io.BytesIO()
-    try:
-        with translated():
-            await connection.copy_from_query("SELECT pg_backend_pid()", output=answer, timeout=postgres.CONNECT_SECONDS)
-    except (Problem, asyncpg.PostgresError):
-        return False
-    return int(answer.getvalue()) != connection.get_server_pid()
+    if settings.TASKWELL_PREPARED_STATEMENTS == "on":
+        return Finding("warn", "connection", "through a pooler, with named statements", _NAMES_MIXED_UP)
+    return Finding("ok", "connection", "through a pooler; statements are sent without a name")
 
 
 def _encryption(connection: asyncpg.Connection) -> Finding:

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from taskwell.errors import UnprocessableRequest, Violation
 from taskwell.http.body import JSONRequest
+from taskwell.http.deadline import deadline
 
 
 class GuardedRoute(APIRoute):
@@ -39,7 +40,8 @@ class GuardedRoute(APIRoute):
             _refuse_repetition(request, parameters)
             if reads_body:
                 await request.json()
-            response = await handle(request)
+            async with deadline():
+                response = await handle(request)
             response.headers["Cache-Control"] = "private, no-cache"
             response.headers["Vary"] = "Authorization"
             return response

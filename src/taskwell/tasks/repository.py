@@ -16,7 +16,9 @@ class TaskRepository:
     """The tasks in `database`. What is not the owner's own is not there."""
 
     def __init__(self, database: Database) -> None:
-        self._create = database.prepare(statements.create_task)
+        # Of two runs with one key the second makes nothing.
+        self._create = database.prepare(statements.create_task, repeatable=True)
+        self._get_created = database.prepare(statements.get_created_task)
         self._get = database.prepare(statements.get_task)
         self._change = database.prepare(statements.change_task)
         self._delete = database.prepare(statements.delete_task)
@@ -37,7 +39,10 @@ class TaskRepository:
 
     async def create(self, owner: UserId, new: TaskCreate) -> TaskResponse:
         """A new task."""
-        (row,) = await self._create(owner=owner, creation_key=str(uuid.uuid4()), **new.model_dump())
+        key = str(uuid.uuid4())
+        rows = await self._create(owner=owner, creation_key=key, **new.model_dump())
+        # Nothing is made by a second run, after the first one's answer was lost.
+        (row,) = rows or await self._get_created(owner=owner, creation_key=key)
         return _task(row)
 
     async def get(self, owner: UserId, task_id: int) -> TaskResponse:

@@ -1,0 +1,324 @@
+"""A database that sleeps, restarts and loses what it was sent: nothing is doubled, nothing acknowledged is lost."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import asyncpg
+import httpx
+import pytest
+
+from problem import assert_problem
+from process import production, serving
+from relay import Relay, executes
+from rows import execute
+from service import Client, Json, Service, running, sign
+from taskwell.database import pool
+from taskwell.database.urls import parse_database_url
+from taskwell.http.deadline import DEADLINE_SECONDS
+from taskwell.migrations.runner import upgrade
+
+POOL_MAX = 6
+
+KILL_ALL = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+CONNECTIONS = """
+SELECT state FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
+
+
+@dataclass
+class Faulty:
+    """A service, and the network between it and its database."""
+
+    service: Service
+    relay: Relay
+    database: str
+
+    def connections(self) -> list[str]:
+        """The state of each connection that the server has."""
+        return [str(state) for (state,) in execute(self.database, CONNECTIONS)]
+
+
+@contextmanager
+def behind_a_relay(database: str, **settings: str) -> Iterator[Faulty]:
+    upgrade(parse_database_url(database))
+    with (
+        Relay(database) as relay,
+        running(
+            "postgres", migrate=False, DATABASE_URL=relay.url, TASKWELL_POOL_MAX=str(POOL_MAX), **settings
+        ) as service,
+    ):
+        yield Faulty(service, relay, database)
+
+
+@pytest.fixture(scope="module")
+def shared(new_database_url: Callable[[str], str]) -> Iterator[Faulty]:
+    with behind_a_relay(new_database_url("postgres")) as faulty:
+        yield faulty
+
+
+@pytest.fixture
+def faulty(shared: Faulty) -> Iterator[Faulty]:
+    yield shared
+    shared.relay.delay()
+    shared.relay.restore()
+    shared.relay.open()
+
+
+def at_once(jobs: list[Callable[[], httpx.Response]]) -> list[httpx.Response]:
+    with ThreadPoolExecutor(len(jobs)) as threads:
+        return [one.result() for one in [threads.submit(job) for job in jobs]]
+
+
+def all_six(client: Client, task: Json, doomed: Json) -> list[Callable[[], httpx.Response]]:
+    return [
+        lambda: client.request("GET"),
+        lambda: client.request("POST", json={"title": "new"}),
+        lambda: client.request("GET", task["id"]),
+        lambda: client.request("PUT", task["id"], json={"title": "put", "complete": True}),
+        lambda: client.request("PATCH", task["id"], json={"title": "patched"}),
+        lambda: client.request("DELETE", doomed["id"]),
+    ]
+
+
+# --- asleep
+
+
+def _kill(faulty: Faulty) -> None:
+    assert execute(faulty.database, KILL_ALL) != [(0,)]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [_kill, lambda faulty: faulty.relay.cut(), lambda faulty: faulty.relay.reset()],
+    ids=["kill", "cut", "reset"],
+)
+@pytest.mark.parametrize("number", range(6))
+def test_the_first_request_after_all_connections_died_succeeds(
+    faulty: Faulty, fault: Callable[[Faulty], None], number: int
+) -> None:
+    clients = [faulty.service.client() for _ in range(POOL_MAX)]
+    jobs = [all_six(client, client.create(), client.create())[number] for client in clients]
+    at_once([lambda client=client: client.request("GET") for client in clients])  # type: ignore[misc]
+    fault(faulty)
+    time.sleep(0.05)
+    made = faulty.relay.connections_made
+    assert {answer.status_code for answer in at_once(jobs)} <= {200, 201, 204}
+    assert faulty.relay.connections_made - made <= POOL_MAX
+
+
+def test_a_connection_idle_for_long_is_not_trusted(faulty: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = faulty.service.client()
+    client.create()
+    made = faulty.relay.connections_made
+    client.create()
+    assert faulty.relay.connections_made == made
+    monkeypatch.setattr(pool, "MAX_IDLE_SECONDS", 0)
+    client.create()
+    assert faulty.relay.connections_made > made
+
+
+# --- a lost answer
+
+
+@pytest.mark.parametrize("then", ["cut", "silence"])
+def test_a_creation_whose_answer_is_lost_is_one_task(
+    faulty: Faulty, then: Literal["cut", "silence"], caplog: pytest.LogCaptureFixture
+) -> None:
+    client = faulty.service.client()
+    client.create("before")
+    lost = faulty.relay.swallow(lambda request: executes(request) and b"only once" in request, then=then)
+    started = time.monotonic()
+    task = client.create("only once")
+    assert time.monotonic() - started < DEADLINE_SECONDS
+    assert lost.is_set()
+    assert "run again" in caplog.text
+    assert client.titles() == ["only once", "before"]
+    assert client.request("GET", task["id"]).json() == task
+
+
+@pytest.mark.parametrize("then", ["cut", "silence"])
+@pytest.mark.parametrize("path", ["", "{id}"])
+def test_a_read_whose_answer_is_lost_is_read_again(faulty: Faulty, then: Literal["cut", "silence"], path: str) -> None:
+    client = faulty.service.client()
+    task = client.create()
+    lost = faulty.relay.swallow(then=then)
+    answer = client.request("GET", path.format(id=task["id"]))
+    assert lost.is_set()
+    assert (answer.json().get("tasks") or [answer.json()]) == [task]
+
+
+@pytest.mark.parametrize("then", ["cut", "silence"])
+@pytest.mark.parametrize(
+    ("method", "body"), [("PUT", {"title": "b", "complete": True}), ("PATCH", {"title": "b"}), ("DELETE", None)]
+)
+def test_a_change_whose_answer_is_lost_is_said_to_be_unknown(
+    faulty: Faulty, then: Literal["cut", "silence"], method: str, body: Json | None
+) -> None:
+    client = faulty.service.client()
+    task = client.create("a")
+    lost = faulty.relay.swallow(then=then)
+    started = time.monotonic()
+    answer = client.request(method, task["id"], json=body)
+    assert time.monotonic() - started < DEADLINE_SECONDS + 1
+    assert lost.is_set()
+    assert_problem(answer, 500, "DATABASE_ERROR")
+    assert int(answer.headers["retry-after"]) > 0
+    # It was done, once, and the service knows no worse than before.
+    assert execute(faulty.database, f"SELECT revision FROM owner WHERE user_id = '{client.user}'") == [(2,)]  # noqa: S608
+    assert client.titles() == ([] if method == "DELETE" else ["b"])
+
+
+# --- a network that swallows everything
+
+
+def test_a_black_hole_frees_every_caller_at_the_deadline(faulty: Faulty) -> None:
+    clients = [faulty.service.client() for _ in range(3 * POOL_MAX)]
+    tasks = [client.create() for client in clients]
+    faulty.relay.black_hole()
+    started = time.monotonic()
+    answers = at_once(
+        [
+            lambda client=client, task=task: client.request("PATCH", task["id"], json={"complete": True})  # type: ignore[misc]
+            for client, task in zip(clients, tasks, strict=True)
+        ]
+    )
+    assert time.monotonic() - started < DEADLINE_SECONDS + 1.5
+    assert faulty.service.http.get("/health").status_code == 200
+    codes = {answer.json()["error_code"] for answer in answers}
+    assert codes <= {"DATABASE_ERROR", "OVERLOADED"}
+    assert all(int(answer.headers["retry-after"]) > 0 for answer in answers)
+    faulty.relay.restore()
+    recovered = time.monotonic()
+    while clients[0].request("GET").status_code != 200:
+        assert time.monotonic() - recovered < 10
+    assert {client.request("GET").status_code for client in clients} == {200}
+    assert len(faulty.connections()) <= POOL_MAX
+
+
+def test_a_black_hole_does_not_keep_the_service_from_ending(
+    new_database_url: Callable[[str], str], tmp_path: Path
+) -> None:
+    url = new_database_url("postgres")
+    upgrade(parse_database_url(url))
+    with Relay(url) as relay, serving(tmp_path, **production(relay.url)) as server, ThreadPoolExecutor(5) as threads:
+        client = server.client("alice")
+        client.create()
+        relay.black_hole()
+        waiting = [threads.submit(client.request, "GET") for _ in range(5)]
+        time.sleep(0.5)
+        started = time.monotonic()
+        assert server.end() == 0
+        assert time.monotonic() - started < 10
+        assert {one.result().status_code for one in waiting} <= {500, 503}
+        assert "Traceback" not in server.log.read_text()
+
+
+def test_an_outage_that_lasts_fails_requests_at_once(faulty: Faulty) -> None:
+    client = faulty.service.client()
+    client.create()
+    faulty.relay.close()
+    deadline = time.monotonic() + pool.OUTAGE_SECONDS + 2
+    while time.monotonic() < deadline:
+        assert client.request("GET").status_code == 500
+    started = time.monotonic()
+    answers = at_once([lambda: client.request("GET")] * 20)
+    assert time.monotonic() - started < 1
+    assert {answer.json()["error_code"] for answer in answers} == {"DATABASE_ERROR"}
+    faulty.relay.open()
+    assert client.request("GET").status_code == 200
+
+
+# --- connections
+
+
+def test_a_burst_takes_no_more_connections_than_it_may(faulty: Faulty) -> None:
+    clients = [faulty.service.client() for _ in range(40)]
+    faulty.relay.reset()
+    made, most = faulty.relay.connections_made, 0
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not done.is_set():
+            most = max(most, faulty.relay.connections_open)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    answers = at_once([lambda client=client: client.request("POST", json={"title": "a"}) for client in clients])  # type: ignore[misc]
+    done.set()
+    watcher.join()
+    assert {answer.status_code for answer in answers} == {201}
+    assert faulty.relay.connections_made - made <= POOL_MAX
+    assert 0 < most <= POOL_MAX
+
+
+def test_a_client_that_hangs_up_leaves_no_open_transaction(faulty: Faulty) -> None:
+    client = faulty.service.client()
+    task = client.create()
+    address = urlsplit(faulty.service.url)
+    head = (
+        f"PATCH {client.home}/{task['id']} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {sign(client.user)}\r\n"
+        'Content-Type: application/json\r\nContent-Length: 18\r\n\r\n{"complete": true}'
+    )
+
+    async def hang_up() -> None:
+        holder = await asyncpg.connect(faulty.database)
+        async with holder.transaction():
+            await holder.execute("SELECT FROM task WHERE id = $1 FOR UPDATE", task["id"])
+            for _ in range(2 * POOL_MAX):
+                with socket.create_connection((address.hostname, address.port)) as connection:
+                    connection.sendall(head.encode())
+                    await asyncio.sleep(0.05)
+        await holder.close()
+
+    asyncio.run(hang_up())
+    assert client.request("GET", task["id"]).json()["complete"] is True
+    deadline = time.monotonic() + 5
+    while "active" in faulty.connections() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert set(faulty.connections()) == {"idle"}
+    assert len(faulty.connections()) <= POOL_MAX
+
+
+def test_a_statement_that_nobody_waits_for_is_cancelled(faulty: Faulty) -> None:
+    client = faulty.service.client()
+    task = client.create()
+
+    async def outlast() -> None:
+        holder = await asyncpg.connect(faulty.database)
+        async with holder.transaction():
+            await holder.execute("SELECT FROM task WHERE id = $1 FOR UPDATE", task["id"])
+            answer = await asyncio.to_thread(client.request, "PATCH", task["id"], json={"title": "too late"})
+            assert_problem(answer, 500, "DATABASE_ERROR")
+            await asyncio.sleep(0.5)
+            states = await asyncio.to_thread(faulty.connections)
+        await holder.close()
+        assert states.count("active") == 0
+
+    asyncio.run(outlast())
+    assert client.titles() == ["Buy milk"]
+
+
+def test_a_table_that_a_migration_changes_is_no_error(faulty: Faulty) -> None:
+    client = faulty.service.client()
+    task = client.create()
+    assert client.request("GET", task["id"]).status_code == 200
+    execute(faulty.database, "ALTER TABLE task ALTER COLUMN title TYPE varchar")
+    try:
+        assert client.request("GET", task["id"]).json() == task
+        assert client.request("PATCH", task["id"], json={"title": "new"}).json()["title"] == "new"
+    finally:
+        execute(faulty.database, "ALTER TABLE task ALTER COLUMN title TYPE text")

@@ -1,0 +1,131 @@
+"""What goes over the wire to PostgreSQL: one round trip for a request, also where no statement may have a name."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from relay import Relay
+from service import Client, Json, Service, running
+from taskwell.database import postgres
+from taskwell.database.urls import PostgresURL, parse_database_url
+from taskwell.migrations.runner import upgrade
+
+ENGINES = ["postgres", "postgres-tls", "postgres-pooler"]
+
+
+@contextmanager
+def through_a_relay(url: str, **settings: str) -> Iterator[tuple[Service, Relay]]:
+    upgrade(parse_database_url(url))
+    # With one connection, so that the second request finds all its statements known there.
+    with (
+        Relay(url) as relay,
+        running("postgres", migrate=False, DATABASE_URL=relay.url, TASKWELL_POOL_MAX="1", **settings) as service,
+    ):
+        yield service, relay
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def wired(request: pytest.FixtureRequest, new_database_url: Callable[[str], str]) -> Iterator[tuple[Service, Relay]]:
+    with through_a_relay(new_database_url(request.param)) as wired:
+        yield wired
+
+
+def once_of_each(client: Client, task: Json, doomed: Json, turn: int) -> list[tuple[str, int | str, Json | None]]:
+    return [
+        ("GET", "", None),
+        ("GET", f"{client.home}?complete=false&limit=50&offset=0", None),
+        ("POST", "", {"title": "new"}),
+        ("GET", task["id"], None),
+        ("PUT", task["id"], {"title": f"put {turn}", "complete": False}),
+        ("PATCH", task["id"], {"title": f"patched {turn}"}),
+        ("DELETE", doomed["id"], None),
+    ]
+
+
+def test_a_request_is_one_round_trip(wired: tuple[Service, Relay]) -> None:
+    service, relay = wired
+    client = service.client()
+    task = client.create()
+    for turn in range(2):
+        for method, path, body in once_of_each(client, task, client.create(), turn):
+            before = relay.round_trips
+            assert client.request(method, path, json=body).is_success
+            # A connection prepares a statement when it first meets it.
+            if turn > 0:
+                assert relay.round_trips - before == 1, f"{method} {path}"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_names_are_for_those_who_keep_them(engine: str, new_database_url: Callable[[str], str]) -> None:
+    async def keeps_names(url: PostgresURL) -> bool:
+        connection = await postgres.connect(url)
+        try:
+            return await postgres.keeps_names(url, connection)
+        finally:
+            await connection.close()
+
+    url = parse_database_url(new_database_url(engine))
+    assert isinstance(url, PostgresURL)
+    assert asyncio.run(keeps_names(url)) == (engine != "postgres-pooler")
+
+
+@pytest.mark.parametrize(
+    ("engine", "setting", "named"),
+    [("postgres", "auto", True), ("postgres", "on", True), ("postgres", "off", False), ("postgres-tls", "auto", True)],
+)
+def test_the_server_plans_a_named_statement_once(
+    engine: str, setting: str, *, named: bool, new_database_url: Callable[[str], str]
+) -> None:
+    with running(
+        engine, DATABASE_URL=new_database_url(engine), TASKWELL_POOL_MAX="1", TASKWELL_PREPARED_STATEMENTS=setting
+    ) as service:
+        client = service.client()
+        task = client.create()
+        client.request("GET", task["id"])
+        (session,) = [one for one in service.state["tasks"]._get._pool._places if one]
+        known = asyncio.run_coroutine_threadsafe(
+            session.connection.fetch("SELECT name FROM pg_prepared_statements WHERE name <> ''"),
+            session.connection._loop,
+        ).result(10)
+    assert bool(known) == named
+
+
+def mixed_up(service: Service) -> list[str]:
+    """What users were told that is not theirs, or not what they asked, in many requests at once."""
+
+    def use(client: Client) -> list[str]:
+        wrong = []
+        for number in range(15):
+            answer = client.request("POST", json={"title": f"{client.user} {number}"})
+            if answer.status_code != 201 or answer.json()["title"] != f"{client.user} {number}":
+                wrong.append(answer.text)
+                continue
+            task = answer.json()
+            for method, path, body in (
+                ("GET", task["id"], None),
+                ("GET", "", None),
+                ("PATCH", task["id"], {"complete": True}),
+                ("GET", f"{client.home}?complete=true", None),
+            ):
+                answer = client.request(method, path, json=body)
+                tasks = answer.json().get("tasks") or [answer.json()]
+                if not answer.is_success or {one.get("user_id") for one in tasks} != {client.user}:
+                    wrong.append(answer.text)
+        return wrong
+
+    with ThreadPoolExecutor(12) as threads:
+        return [text for one in threads.map(use, [service.client() for _ in range(12)]) for text in one]
+
+
+def test_a_pooler_mixes_nothing_up(new_database_url: Callable[[str], str]) -> None:
+    with running("postgres-pooler", DATABASE_URL=new_database_url("postgres-pooler")) as service:
+        assert mixed_up(service) == []
+
+
+def test_names_behind_this_pooler_would_be_mixed_up(new_database_url: Callable[[str], str]) -> None:
+    url = new_database_url("postgres-pooler")
+    with running("postgres-pooler", DATABASE_URL=url, TASKWELL_PREPARED_STATEMENTS="on") as service:
+        assert mixed_up(service) != []
