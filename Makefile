@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help dev test lint types suite coverage format openapi
+.PHONY: help dev test lint types suite coverage format openapi bench
 
 # uv makes the environment from the lock file. Where it is not installed, it is put into .uv.
 # The redirection makes make ask a shell: older ones look for a program called "command".
@@ -40,6 +40,10 @@ format: .venv ## put the code into its form
 
 openapi: .venv ## write the OpenAPI document to docs/openapi.json
 	$(RUN)taskwell openapi --output docs/openapi.json
+
+bench: $(UV) ## measure beside three peers, with ARGS; BENCH=scale or BENCH=levels measures the rest
+	@$(UV) sync --locked --quiet --group bench --inexact
+	@PYTHONPATH=tests $(RUN)python bench/$(or $(BENCH),table).py $(ARGS)
 
 .PHONY: .venv
 .venv: $(UV)

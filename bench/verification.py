@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from taskwell.auth.jwk import parse_key_set
-from taskwell.auth.keys import Key, Keys, SharedSecret
+from taskwell.auth.keys import Key, Keys, SharedSecret, UnknownKey
 from taskwell.auth.metrics import AuthMetrics
 from taskwell.auth.tokens import Verifier
 
@@ -36,7 +36,9 @@ class OneKey:
         return self._key if kid == "k" else None
 
     async def seek(self, kid: str | None) -> Key:
-        raise NotImplementedError(kid)
+        if key := self.find(kid):
+            return key
+        raise UnknownKey
 
 
 def subjects() -> dict[str, tuple[Keys, Signer]]:

@@ -1,0 +1,202 @@
+"""How costs grow: with the table, with one user's tasks, and with the number of workers.
+
+Run: make bench BENCH=scale
+"""
+
+import argparse
+import tempfile
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import load
+import pgbench
+import report
+from costs import Cost, measure
+from database import Asker, Postgres, Size, askers, serve_postgres
+from plot import Panel, svg
+from rows import execute
+from servers import start, taskwell
+from statements import for_pgbench
+from users import FIRST_USER, by_secret, user
+
+PICTURE = Path(__file__).parents[1] / "docs" / "performance-scale.svg"
+
+# What writes comes last, so that what is read is still as it was seeded.
+WORKLOADS = {"get": "GET one", "list": "list of 50", "patch": "PATCH", "post": "POST"}
+TASKS_EACH = 100
+USERS = 10
+# Few enough that the writers of one user seldom wait for each other, which is no matter of size.
+CONNECTIONS = 8
+OTHERS = Size()
+WORKER_CONNECTIONS = 64
+
+
+@dataclass(frozen=True)
+class Curves:
+    """For each size, what each workload costs; and counting alone, in milliseconds of PostgreSQL's CPU."""
+
+    costs: dict[int, dict[str, Cost]]
+    count_ms: dict[int, float]
+
+
+class Scale:
+    """What is measured, on one PostgreSQL."""
+
+    def __init__(self, postgres: Postgres, folder: Path, seconds: int) -> None:
+        self._postgres = postgres
+        self._folder = folder
+        self._seconds = seconds
+        self._auth = by_secret()
+
+    def by_table(self, sizes: Iterable[int]) -> Curves:
+        """Ten users of a hundred tasks each ask, among ever more such users."""
+        costs: dict[int, dict[str, Cost]] = {}
+        for rows in sizes:
+            size = Size(rows // TASKS_EACH, TASKS_EACH)
+            self._postgres.migrate()
+            with self._postgres.without_indexes():
+                self._postgres.add_tasks(size)
+            self._postgres.tidy()
+            costs[rows] = self._costs(askers(size, USERS), f"{rows:,} tasks in the table")
+        return Curves(costs, {})
+
+    def by_user(self, sizes: Iterable[int]) -> Curves:
+        """One user asks, who has ever more tasks, in a table of others'."""
+        self._postgres.migrate()
+        with self._postgres.without_indexes():
+            self._postgres.add_tasks(OTHERS)
+            for number, tasks in enumerate(sizes):
+                self._postgres.add_tasks(Size(1, tasks), OTHERS.users + number)
+        self._postgres.tidy()
+        costs: dict[int, dict[str, Cost]] = {}
+        count_ms: dict[int, float] = {}
+        for number, tasks in enumerate(sizes, OTHERS.users):
+            if pgbench.program():
+                script = f"\\set owner {FIRST_USER + number}\n{for_pgbench('count_tasks')}"
+                count_ms[tasks] = pgbench.cpu_milliseconds(self._postgres, script, self._seconds)
+            ((first,),) = execute(self._postgres.url, f"SELECT min(id) FROM task WHERE user_id = '{user(number)}'")
+            one = [Asker(does, user(number), int(str(first)), 1, tasks) for does in ("reads", "creates")]
+            costs[tasks] = self._costs(one, f"{tasks:,} tasks of one user")
+        return Curves(costs, count_ms)
+
+    def by_workers(self, numbers: Iterable[int]) -> dict[int, dict[str, Cost]]:
+        """The same load on several processes, which share this machine with PostgreSQL and wrk."""
+        costs: dict[int, dict[str, Cost]] = {}
+        users = load.write_users(self._folder / "users", self._auth, askers(OTHERS))
+        for workers in numbers:
+            options = ["--workers", str(workers)] if workers > 1 else []
+            with start(taskwell(*options), self._auth, self._postgres.url) as running:
+                load.run("mix", running.url, users, 1, WORKER_CONNECTIONS)
+                costs[workers] = {
+                    workload: measure(running, self._postgres, workload, users, self._seconds, WORKER_CONNECTIONS)
+                    for workload in ("get", "mix")
+                }
+                print(f"{workers} workers: {costs[workers]['get'].per_second:,.0f} GETs/s", flush=True)
+        return costs
+
+    def _costs(self, who: list[Asker], what: str) -> dict[str, Cost]:
+        users = load.write_users(self._folder / "users", self._auth, who)
+        with start(taskwell(), self._auth, self._postgres.url) as running:
+            load.run("get", running.url, users, 1, CONNECTIONS)
+            found = {
+                workload: measure(running, self._postgres, workload, users, self._seconds, CONNECTIONS)
+                for workload in WORKLOADS
+            }
+        shown = ", ".join(f"{name} {one.server_ms:.3f} + {one.postgres_ms:.3f}" for name, one in found.items())
+        print(f"{what}: {shown} ms", flush=True)
+        return found
+
+
+def picture(by_table: Curves, by_user: Curves) -> str:
+    unit = "CPU per request, server and PostgreSQL, ms"
+    users = _curves(by_user)
+    if by_user.count_ms:
+        # The list's statement counts too, which costs what there is to count.
+        listed = dict(users.pop("list of 50"))
+        less = [(float(size), max(listed[size] - counting, 0.001)) for size, counting in by_user.count_ms.items()]
+        users |= {
+            "list but count": less,
+            "count": [(float(size), counting) for size, counting in by_user.count_ms.items()],
+        }
+    return svg(
+        [
+            Panel("By the size of the table", "tasks in the table, 100 of each user", unit, _curves(by_table)),
+            Panel("By the size of a list", "tasks of one user, among a million", unit, users, dashed=["count"]),
+        ]
+    )
+
+
+def _curves(curves: Curves) -> dict[str, list[tuple[float, float]]]:
+    return {
+        name: [(size, costs[workload].server_ms + costs[workload].postgres_ms) for size, costs in curves.costs.items()]
+        for workload, name in WORKLOADS.items()
+    }
+
+
+def markdown(results: dict[str, Any], by_table: Curves, by_user: Curves, workers: dict[int, dict[str, Cost]]) -> str:
+    heads = [*WORKLOADS.values()]
+    return "\n".join(
+        [
+            report.head("How Taskwell's costs grow", results["conditions"]),
+            "CPU in milliseconds per request, of the server and of PostgreSQL; 8 connections.\n",
+            report.table(["tasks in the table", *heads], _rows(by_table)),
+            report.table(["tasks of one user", *heads, "count, in PostgreSQL"], _rows(by_user)),
+            "64 connections, on the cores that PostgreSQL and wrk use too.\n",
+            report.table(
+                ["workers", "GETs/s", "of the mix/s", "p95 of the mix, ms"],
+                [
+                    [str(n), f"{one['get'].per_second:,.0f}", f"{one['mix'].per_second:,.0f}", f"{one['mix'].p95:.1f}"]
+                    for n, one in workers.items()
+                ],
+            ),
+        ]
+    )
+
+
+def _rows(curves: Curves) -> list[list[str]]:
+    rows = []
+    for size, costs in curves.costs.items():
+        shown = [f"{costs[workload].server_ms:.3f} + {costs[workload].postgres_ms:.3f}" for workload in WORKLOADS]
+        count = [f"{curves.count_ms[size]:.3f}"] if size in curves.count_ms else []
+        rows.append([f"{size:,}", *shown, *count])
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench BENCH=scale")
+    parser.add_argument("--quick", action="store_true", help="few tasks and short runs, not stored: does it run?")
+    parser.add_argument("--seconds", type=int, help="how long each measurement takes (default: 5)")
+    given = parser.parse_args()
+    load.require_wrk()
+    seconds = given.seconds or (1 if given.quick else 5)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="taskwell-bench-")))
+        postgres = stack.enter_context(serve_postgres())
+        # Before there is any load of ours.
+        conditions = report.conditions(postgres.version, [])
+        scale = Scale(postgres, folder, seconds)
+        by_table = scale.by_table([10**power for power in range(3, 5 if given.quick else 8)])
+        by_user = scale.by_user([10**power for power in range(1, 4 if given.quick else 6)])
+        workers = scale.by_workers([1, 2])
+        results = {
+            "conditions": conditions,
+            "by_table": asdict(by_table),
+            "by_user": asdict(by_user),
+            "by_workers": {
+                number: {name: asdict(one) for name, one in costs.items()} for number, costs in workers.items()
+            },
+        }
+    text = markdown(results, by_table, by_user, workers)
+    print(f"\n{text}")
+    drawn = picture(by_table, by_user)
+    if given.quick:
+        return
+    PICTURE.write_text(drawn, encoding="utf-8")
+    print(f"stored in {report.store('scale', results, text)} and {PICTURE}")
+
+
+if __name__ == "__main__":
+    main()
