@@ -13,12 +13,15 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from auth_server import AuthServer, Behaviour, body, key_set
 from better_auth import BetterAuth
-from process import COMMAND, WAIT_SECONDS, environment, production, run
+from conftest import WANTED
+from postgres import USER, PostgresServer, find_binaries
+from process import COMMAND, WAIT_SECONDS, environment, production, run, serving
 from rows import execute
 from service import SECRET, sign
 from taskwell.auth import keyset
@@ -154,6 +157,57 @@ def test_a_database_that_does_not_exist_is_to_be_created(
 ) -> None:
     done = run(tmp_path, "doctor", **production(new_database_url("postgres") + "_not"))
     assert "create the database, or correct its name" in only_failure(done, "database")
+
+
+class BehindASocket(PostgresServer):
+    """A server that only a Unix socket in `folder` leads to."""
+
+    def _serve(self, binaries: Path, access: list[str], settings: dict[str, str]) -> None:
+        self.folder = self._folder
+        here = {"listen_addresses": "", "unix_socket_directories": str(self.folder)}
+        super()._serve(binaries, access, settings | here)
+
+
+@pytest.fixture
+def behind_a_socket() -> Iterator[BehindASocket]:
+    binaries = find_binaries()
+    if not binaries:
+        pytest.skip(WANTED["postgres"])
+    server = BehindASocket(binaries)
+    try:
+        server.wait_until_ready()
+        yield server
+    finally:
+        server.stop()
+
+
+def test_a_server_behind_a_unix_socket_is_on_this_machine(behind_a_socket: BehindASocket, tmp_path: Path) -> None:
+    port, instance = behind_a_socket.port, tmp_path / "project:Region:instance"
+    instance.symlink_to(behind_a_socket.folder)
+    in_the_host = f"postgresql://{USER}@{quote(str(instance), safe='')}:{port}/postgres"
+    as_a_parameter = f"postgresql://{USER}@:{port}/postgres?host={instance}"
+    assert run(tmp_path, "migrate", **production(in_the_host)).returncode == 0
+    for url in (in_the_host, as_a_parameter):
+        done = run(tmp_path, "doctor", **production(url))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "none; the server is on this machine" in done.stdout
+    with serving(tmp_path, **production(as_a_parameter)) as server:
+        assert server.http.get("/health/ready").status_code == 200
+
+
+def test_a_unix_socket_that_is_not_there_has_its_remedy(tmp_path: Path) -> None:
+    done = run(tmp_path, "doctor", **production(f"postgresql://a:b@/c?host={tmp_path}"))
+    assert "start the server whose socket it is" in only_failure(done, "database")
+
+
+@pytest.mark.parametrize("command", ["doctor", "migrate", "serve"])
+def test_a_host_that_cannot_be_one_is_an_unusable_setting(command: str, tmp_path: Path) -> None:
+    done = run(tmp_path, command, **production(f"postgresql://a:{PASSWORD}@db..example/d"))
+    said = done.stdout + done.stderr
+    assert done.returncode == 2
+    assert "DATABASE_URL: has a host that cannot be one" in said
+    assert "Traceback" not in said
+    assert PASSWORD not in said
 
 
 def test_a_file_of_another_program_is_left_as_it_is(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from certificates import Authority
 from conftest import server_of
 from taskwell.database import postgres
 from taskwell.database.urls import PostgresURL, parse_database_url
@@ -49,6 +51,9 @@ def encrypted() -> Encrypted:
         ("127.0.0.1", "sslmode=verify-full&sslrootcert=OURS"),
         ("localhost", "sslmode=verify-ca&sslrootcert=OURS"),
         ("127.0.0.1", "sslmode=require&channel_binding=require&sslrootcert=OURS"),
+        ("127.0.0.1", "sslmode=require&sslaccept=strict&sslrootcert=OURS"),
+        ("localhost", "sslmode=require&sslrootcert=OURS"),
+        ("127.0.0.1", "sslrootcert=OURS"),
     ],
 )
 def test_what_asks_for_encryption_gets_it(encrypted: Encrypted, host: str, parameters: str) -> None:
@@ -68,9 +73,16 @@ def test_on_this_machine_there_is_none_unless_it_is_asked_for(encrypted: Encrypt
         ("127.0.0.1", "channel_binding=require"),
         ("127.0.0.1", "sslmode=require&channel_binding=require"),
         ("localhost", "sslmode=verify-full&sslrootcert=OURS"),
+        ("127.0.0.1", "sslmode=require&sslrootcert=system"),
+        ("127.0.0.1", "sslmode=require&sslaccept=strict"),
+        ("127.0.0.1", "sslmode=require&sslrootcert=ANOTHERS"),
+        ("127.0.0.1", "sslrootcert=ANOTHERS"),
     ],
 )
-def test_a_certificate_that_nobody_vouches_for_is_refused(encrypted: Encrypted, host: str, parameters: str) -> None:
+def test_a_certificate_that_nobody_vouches_for_is_refused(
+    encrypted: Encrypted, host: str, parameters: str, tmp_path: Path
+) -> None:
+    (tmp_path / "another.crt").write_text(Authority().certificate)
     with pytest.raises(DatabaseError) as refusal:
-        encrypted.encryption(host, parameters)
+        encrypted.encryption(host, parameters.replace("ANOTHERS", str(tmp_path / "another.crt")))
     assert "certificate verify failed" in str(refusal.value.cause)

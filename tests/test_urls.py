@@ -59,7 +59,10 @@ def postgres(**members: object) -> PostgresURL:
         ("postgresql://app:hunter2@db.example/tasks?ssl=false", {"sslmode": "disable"}),
         ("postgresql://app:hunter2@db.example:6543/tasks?sslmode=require&supa=base-pooler.x", {"port": 6543}),
         ("postgresql://app:hunter2@db.example/tasks?uselibpqcompat=true&sslmode=require", {}),
-        ("postgresql://app:hunter2@db.example/tasks?sslmode=require&sslaccept=strict", {}),
+        ("postgresql://app:hunter2@db.example/tasks?sslaccept=strict", {"sslmode": "verify-full"}),
+        ("postgresql://app:hunter2@db.example/tasks?sslmode=require&sslaccept=strict", {"sslmode": "verify-full"}),
+        ("postgresql://app:hunter2@db.example/tasks?sslmode=require&sslaccept=accept_invalid_certs", {}),
+        ("postgresql://app:hunter2@localhost/tasks?sslaccept=strict", {"host": "localhost", "sslmode": "verify-full"}),
         ("postgresql+asyncpg://app:hunter2@db.example/tasks?prepared_statement_cache_size=0", {}),
         (
             "postgresql://app:hunter2@db.example/tasks?sslmode=verify-full&sslrootcert=system",
@@ -68,6 +71,35 @@ def postgres(**members: object) -> PostgresURL:
         (
             "postgresql://app:hunter2@db.example/tasks?sslmode=verify-ca&sslrootcert=/etc/ca.pem",
             {"sslmode": "verify-ca", "sslrootcert": "/etc/ca.pem"},
+        ),
+        (
+            "postgresql://app:hunter2@db.example/tasks?sslmode=verify-full&sslrootcert=/etc/ca.pem",
+            {"sslmode": "verify-full", "sslrootcert": "/etc/ca.pem"},
+        ),
+        (
+            "postgresql://app:hunter2@db.example/tasks?sslmode=require&sslrootcert=/etc/ca.pem",
+            {"sslmode": "verify-ca", "sslrootcert": "/etc/ca.pem"},
+        ),
+        (
+            "postgresql://app:hunter2@localhost/tasks?sslrootcert=/etc/ca.pem",
+            {"host": "localhost", "sslmode": "verify-ca", "sslrootcert": "/etc/ca.pem"},
+        ),
+        ("postgresql://app:hunter2@db.example/tasks?sslmode=require&sslrootcert=system", {"sslmode": "verify-full"}),
+        ("postgresql://app:hunter2@db.example/tasks?sslrootcert=system", {"sslmode": "verify-full"}),
+        ("postgresql://app:hunter2@db.example./tasks", {"host": "db.example."}),
+        (f"postgresql://app:hunter2@{'x' * 63}.example/tasks", {"host": f"{'x' * 63}.example"}),
+        (
+            "postgresql://app:hunter2@%2Fvar%2Frun%2FPostgreSQL/tasks",
+            {"host": "/var/run/PostgreSQL", "sslmode": "disable"},
+        ),
+        ("postgresql://app:hunter2@%2Frun:5433/tasks", {"host": "/run", "port": 5433, "sslmode": "disable"}),
+        (
+            "postgresql://app:hunter2@/tasks?host=/cloudsql/project:region:instance",
+            {"host": "/cloudsql/project:region:instance", "sslmode": "disable"},
+        ),
+        (
+            "postgresql://app:hunter2@:5433/tasks?host=%2Frun&sslmode=require",
+            {"host": "/run", "port": 5433, "sslmode": "require"},
         ),
         *[
             (f"postgresql://app:hunter2@db.example/tasks?sslmode={mode}", {"sslmode": mode})
@@ -131,6 +163,26 @@ def test_an_sqlite_url_names_a_file(text: str, path: str) -> None:
         ("postgresql://app:hunter2@db.example/tasks?channel_binding=hunter2", "one of disable, prefer, require"),
         ("postgresql://app:hunter2@db.example/tasks?channel_binding=require&sslmode=disable", "which needs TLS"),
         ("postgresql://app@db.example/tasks?password=hunter2", "password;"),
+        ("postgresql://app:hunter2@db.example/tasks?options=endpoint%3Dep-1%20-csearch_path%3Dx", "options;"),
+        ("postgresql://app:hunter2@db.example/tasks?options=endpoint%3D", "options;"),
+        ("postgresql://app:hunter2@db.example/tasks?sslmode=disable&sslaccept=strict", "sslaccept=strict, which needs"),
+        ("postgresql://app:hunter2@db.example/tasks?sslaccept=hunter2", "one of strict, accept_invalid_certs"),
+        *[
+            (
+                f"postgresql://app:hunter2@db.example/tasks?sslmode={mode}&sslrootcert={root}",
+                f"sslrootcert, which needs verified TLS, and sslmode={mode};",
+            )
+            for mode in ("disable", "allow", "prefer")
+            for root in ("/etc/ca.pem", "system")
+        ],
+        ("postgresql://app:hunter2@db..example/tasks", "has a host that cannot be one"),
+        ("postgresql://app:hunter2@.example/tasks", "has a host that cannot be one"),
+        (f"postgresql://app:hunter2@{'x' * 64}.example/tasks", "1 to 63 characters"),
+        ("postgresql://app:hunter2@db%FF.example/tasks", "has a host that cannot be one"),
+        ("postgresql://app:hunter2@db.example/tasks?host=/tmp", ": host;"),
+        ("postgresql://app:hunter2@/tasks?host=db.example", "must be of the form"),
+        ("postgresql://app:hunter2@/tasks?host=/tmp&host=/run", "more than once: host"),
+        ("postgresql://:hunter2@/tasks?host=/tmp", "must be of the form"),
         ("postgresql://app:hunter2@db.example/tasks?sslmode=", "one of disable, allow"),
         ("postgresql://app:hunter2@db.example/tasks?sslmode=REQUIRE", "one of disable, allow"),
         ("postgresql://app:hunter2@db.example/tasks?sslmode=disable&sslmode=require", "more than once: sslmode"),

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypedDict, TypeVar, get_args
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 SSLMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
@@ -26,19 +26,22 @@ _OF_OTHERS = frozenset(
         "pgbouncer",
         "pool_timeout",
         "prepared_statement_cache_size",
-        "sslaccept",
         "statement_cache_size",
         "supa",
         "uselibpqcompat",
     }
 )
 
+_UNDERSTOOD = frozenset({"sslmode", "sslrootcert", "channel_binding", "sslaccept"})
+
 # The driver behind the + is another program's choice.
 _POSTGRES_SCHEME = re.compile(r"postgres(ql)?(\+(asyncpg|psycopg|psycopg2))?", re.IGNORECASE)
 _SQLITE_SCHEME = re.compile(r"sqlite(\+(aiosqlite|pysqlite))?", re.IGNORECASE)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f]")
+_NEONS_OPTIONS = re.compile(r"endpoint=[\w-]+")
 _ENCODE_PASSWORD = "percent-encode what is no letter or digit in the password"  # noqa: S105 - advice
+_FORM = f"must be of the form postgresql://user:password@host/database; {_ENCODE_PASSWORD}"
 
 
 class InvalidDatabaseURL(ValueError):
@@ -50,6 +53,7 @@ class PostgresURL:
     """Where a PostgreSQL database is and how to get in."""
 
     host: str
+    """Its name or address, or the folder of its Unix socket, which begins with a slash."""
     port: int
     database: str
     user: str
@@ -129,17 +133,36 @@ def _postgres(text: str) -> PostgresURL:
     if parts.fragment or "@" in parts.path + parts.query:
         raise InvalidDatabaseURL(f"has a # or an @ in the wrong place; {_ENCODE_PASSWORD}")
     database = unquote(parts.path.removeprefix("/"))
-    if not parts.hostname or not parts.username or not database:
-        raise InvalidDatabaseURL(f"must be of the form postgresql://user:password@host/database; {_ENCODE_PASSWORD}")
+    if not parts.username or not database:
+        raise InvalidDatabaseURL(_FORM)
+    # Beside a host, another one would contradict it.
+    parameters = _parameters(parts.query, _UNDERSTOOD if parts.hostname else _UNDERSTOOD | {"host"})
+    host = _host(parts, parameters)
     return PostgresURL(
-        host=unquote(parts.hostname),
+        host=host,
         port=port,
         database=database,
         user=unquote(parts.username),
         password=unquote(parts.password) if parts.password is not None else None,
         pgbouncer="pgbouncer=true" in parts.query.split("&"),
-        **_tls(_parameters(parts.query), parts.hostname),
+        **_tls(parameters, host),
     )
+
+
+def _host(parts: SplitResult, parameters: dict[str, str]) -> str:
+    # urlsplit writes a host in small letters; in the name of a socket's folder they are not the same.
+    folder = unquote(parts.netloc.rpartition("@")[2].partition(":")[0]) or parameters.get("host", "")
+    if folder.startswith("/"):
+        return folder
+    if not parts.hostname:
+        raise InvalidDatabaseURL(_FORM)
+    host = unquote(parts.hostname)
+    try:
+        # As the resolver does, whose UnicodeError is no failure of a network.
+        host.encode("idna")
+    except UnicodeError:
+        raise InvalidDatabaseURL("has a host that cannot be one; between its dots are 1 to 63 characters") from None
+    return host
 
 
 class _TLS(TypedDict):
@@ -147,7 +170,7 @@ class _TLS(TypedDict):
     sslrootcert: str | None
 
 
-def _parameters(query: str) -> dict[str, str]:
+def _parameters(query: str, understood: frozenset[str]) -> dict[str, str]:
     """Each parameter's one value, without those that have no meaning here."""
     given = parse_qs(query, keep_blank_values=True)
     if several := sorted(name for name, values in given.items() if len(values) > 1):
@@ -157,27 +180,39 @@ def _parameters(query: str) -> dict[str, str]:
     if "sslmode" not in parameters and "ssl" in parameters:
         parameters["sslmode"] = {"true": "require", "false": "disable"}.get(parameters["ssl"], parameters["ssl"])
         del parameters["ssl"]
-    if unknown := sorted(parameters.keys() - {"sslmode", "sslrootcert", "channel_binding"}):
+    if unknown := sorted(parameters.keys() - understood):
         raise InvalidDatabaseURL(f"has parameters that are not known: {', '.join(unknown)}; remove them")
     return parameters
 
 
 def _is_of_others(name: str, value: str) -> bool:
     """Whether a parameter is one that other drivers need, and that changes nothing here."""
-    return name in _OF_OTHERS or (name, value) == ("schema", "public") or (name, value[:9]) == ("options", "endpoint=")
+    if name == "options":
+        return bool(_NEONS_OPTIONS.fullmatch(value))
+    return name in _OF_OTHERS or (name, value) == ("schema", "public")
 
 
 def _tls(parameters: dict[str, str], host: str) -> _TLS:
+    on_this_machine = host in _LOOPBACK or host.startswith("/")
     sslmode: SSLMode = _one_of(
-        SSL_MODES, "sslmode", parameters.get("sslmode", "disable" if host in _LOOPBACK else "require")
+        SSL_MODES, "sslmode", parameters.get("sslmode", "disable" if on_this_machine else "require")
     )
+    root = parameters.get("sslrootcert")
+    # libpq's rule, too: who names an authority wants it asked.
+    if root is not None and parameters.get("sslmode", "require") == "require":
+        sslmode = "verify-full" if root == "system" else "verify-ca"
+    if root is not None and sslmode in ("disable", "allow", "prefer"):
+        raise InvalidDatabaseURL(f"has sslrootcert, which needs verified TLS, and sslmode={sslmode}; remove one")
     binding = _one_of(("disable", "prefer", "require"), "channel_binding", parameters.get("channel_binding", "prefer"))
+    accept = _one_of(
+        ("strict", "accept_invalid_certs"), "sslaccept", parameters.get("sslaccept", "accept_invalid_certs")
+    )
     # Channel binding proves that nobody stands between. The driver does not have it; a verified certificate proves it too.
-    if binding == "require":
+    if binding == "require" or accept == "strict":
         if parameters.get("sslmode") == "disable":
-            raise InvalidDatabaseURL("has channel_binding=require, which needs TLS, and sslmode=disable; remove one")
+            demand = "channel_binding=require" if binding == "require" else "sslaccept=strict"
+            raise InvalidDatabaseURL(f"has {demand}, which needs TLS, and sslmode=disable; remove one")
         sslmode = "verify-full"
-    root = parameters.get("sslrootcert", "system")
     return {"sslmode": sslmode, "sslrootcert": None if root == "system" else root}
 
 

@@ -42,7 +42,7 @@ _REMEDIES: dict[type[BaseException], str] = {
     asyncpg.InvalidCatalogNameError: "create the database, or correct its name in DATABASE_URL",
     asyncpg.InsufficientPrivilegeError: "grant the user of DATABASE_URL the right, or name the one who owns the tables",
     ssl.SSLError: "correct the host in DATABASE_URL, or name the authority of its certificate by sslrootcert=FILE",
-    FileNotFoundError: "correct the file that sslrootcert names in DATABASE_URL",
+    FileNotFoundError: "start the server whose socket it is, or correct what DATABASE_URL names as host or sslrootcert",
     OSError: "start the server, or correct host and port in DATABASE_URL; a firewall may stand between",
 }
 
@@ -123,7 +123,8 @@ def _encryption(connection: asyncpg.Connection) -> Finding:
     transport = cast("Transport", connection._transport)  # type: ignore[attr-defined]  # noqa: SLF001  # pyright: ignore[reportAttributeAccessIssue]
     tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
     state = f"{tls.version()}" if tls else "none"
-    if ip_address(transport.get_extra_info("peername")[0]).is_loopback:
+    peer: str | tuple[str, int] = transport.get_extra_info("peername")  # of a Unix socket its path
+    if isinstance(peer, str) or ip_address(peer[0]).is_loopback:
         return Finding("ok", "encryption", f"{state}; the server is on this machine")
     if tls is None:
         return Finding(
