@@ -101,6 +101,11 @@ class Relay:
         """Keeps every connection open, new ones too, and carries nothing, not even an end, until `restore`."""
         self.flowing = False
 
+    def forget(self, *, silently: bool) -> None:
+        """Loses track of every connection, and tells nobody: who then sends something is reset, or hears nothing."""
+        for connection in self._connections:
+            connection.forgotten = "silence" if silently else "reset"
+
     def restore(self) -> None:
         """Carries again, and first what was sent meanwhile, as TCP does."""
         self._do(self._restore())
@@ -194,8 +199,13 @@ class _Connection:
         self._request = b""
         self._loss: Loss | None = None
         self._silent = False
+        self.forgotten: Literal["silence", "reset"] | None = None
 
     def _from_client(self, data: bytes) -> None:
+        if self.forgotten:
+            if self.forgotten == "reset":
+                self.client.drop(reset=True)
+            return
         self._request += data
         if data and not self._loss:
             self._loss = self._relay.loss_of_reply_to(self._request)

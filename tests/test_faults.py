@@ -135,10 +135,14 @@ def test_a_connection_idle_for_long_is_not_trusted(faulty: Faulty, monkeypatch: 
 
 @pytest.mark.parametrize("then", ["cut", "silence"])
 def test_a_creation_whose_answer_is_lost_is_one_task(
-    faulty: Faulty, then: Literal["cut", "silence"], caplog: pytest.LogCaptureFixture
+    faulty: Faulty,
+    then: Literal["cut", "silence"],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     client = faulty.service.client()
     client.create("before")
+    monkeypatch.setattr(pool, "TRUSTED_SECONDS", 0)
     lost = faulty.relay.swallow(lambda request: executes(request) and b"only once" in request, then=then)
     started = time.monotonic()
     task = client.create("only once")
@@ -151,9 +155,12 @@ def test_a_creation_whose_answer_is_lost_is_one_task(
 
 @pytest.mark.parametrize("then", ["cut", "silence"])
 @pytest.mark.parametrize("path", ["", "{id}"])
-def test_a_read_whose_answer_is_lost_is_read_again(faulty: Faulty, then: Literal["cut", "silence"], path: str) -> None:
+def test_a_read_whose_answer_is_lost_is_read_again(
+    faulty: Faulty, then: Literal["cut", "silence"], path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = faulty.service.client()
     task = client.create()
+    monkeypatch.setattr(pool, "TRUSTED_SECONDS", 0)
     lost = faulty.relay.swallow(then=then)
     answer = client.request("GET", path.format(id=task["id"]))
     assert lost.is_set()
@@ -179,6 +186,30 @@ def test_a_change_whose_answer_is_lost_is_said_to_be_unknown(
     # It was done, once, and the service knows no worse than before.
     assert execute(faulty.database, f"SELECT revision FROM owner WHERE user_id = '{client.user}'") == [(2,)]  # noqa: S608
     assert client.titles() == ([] if method == "DELETE" else ["b"])
+
+
+@pytest.mark.parametrize("fault", ["reset", "silence"])
+def test_connections_that_died_without_a_word_fail_no_read_and_no_creation(
+    faulty: Faulty, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clients = [faulty.service.client() for _ in range(POOL_MAX)]
+    tasks = at_once([lambda client=client: client.request("POST", json={"title": "a"}) for client in clients])  # type: ignore[misc]
+    assert faulty.relay.connections_open > 1
+    monkeypatch.setattr(pool, "TRUSTED_SECONDS", 0)
+    faulty.relay.forget(silently=fault == "silence")
+    answers = [clients[0].request("GET", tasks[0].json()["id"]) for _ in range(POOL_MAX)]
+    answers += [clients[0].request("POST", json={"title": "b"})]
+    assert {answer.status_code for answer in answers} <= {200, 201}
+
+
+def test_a_slow_read_is_waited_for(faulty: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = faulty.service.client()
+    client.create()
+    monkeypatch.setattr(pool, "SILENCE_SECONDS", 0.1)
+    faulty.relay.delay(to_client=0.5)
+    made = faulty.relay.connections_made
+    assert client.titles() == ["Buy milk"]
+    assert faulty.relay.connections_made == made
 
 
 # --- a network that swallows everything

@@ -9,9 +9,11 @@ docs/adr/0007-what-is-tried-again.md.
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from itertools import count
+from typing import cast
 
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
@@ -22,10 +24,12 @@ from taskwell.errors import Overloaded
 
 ACQUIRE_SECONDS = 2
 STATEMENT_SECONDS = 5
-CLOSE_SECONDS = 1
+CLOSE_SECONDS = 0.5
 
-# A statement that may be run again is given so long before it is, which leaves as much for the second run.
-FIRST_RUN_SECONDS = 2.5
+# A connection that has not been used for a while may be gone without a word. When it says nothing for so long, what may
+# be run again is, on another one. One that answered a moment ago is just slow, and is waited for.
+TRUSTED_SECONDS = 10
+SILENCE_SECONDS = 2.5
 
 # A server that wakes or restarts is waited for; one that has been away for longer fails each request at once.
 OUTAGE_SECONDS = 3
@@ -56,13 +60,12 @@ class Session:
         self._numbers = count(1)
         self._statements: dict[str, PreparedStatement[asyncpg.Record]] = {}
         self._in_use = False
-        self._used_at = asyncio.get_running_loop().time()
+        self.used_at = time.monotonic()
 
     @property
     def usable(self) -> bool:
         """Whether nothing is known against it."""
-        idle_seconds = asyncio.get_running_loop().time() - self._used_at
-        return not self.connection.is_closed() and idle_seconds < MAX_IDLE_SECONDS
+        return not self.connection.is_closed() and time.monotonic() - self.used_at < MAX_IDLE_SECONDS
 
     @property
     def owes_an_answer(self) -> bool:
@@ -79,8 +82,8 @@ class Session:
             del self._statements[sql]
             rows = await self._run(sql, arguments, seconds)
         self._in_use = False
-        self._used_at = asyncio.get_running_loop().time()
-        return rows
+        self.used_at = time.monotonic()
+        return cast("list[Row]", rows)
 
     async def _run(self, sql: str, arguments: Sequence[object], seconds: float) -> list[asyncpg.Record]:
         statement = self._statements.get(sql)
@@ -91,7 +94,7 @@ class Session:
         return await statement.fetch(*arguments, timeout=seconds)
 
     async def close(self) -> None:
-        """Has the server cancel what still runs, and closes the connection: within a second, whatever the network does."""
+        """Has the server cancel what still runs, and closes the connection: within half a second, whatever the network does."""
         # What asyncpg cannot close in good order it aborts.
         with suppress(Exception):
             await self.connection.close(timeout=CLOSE_SECONDS)
@@ -137,9 +140,11 @@ class Pool:
             with translated():
                 if session is None or not session.usable:
                     session = await self._replace(session)
+                is_trusted = not repeatable or time.monotonic() - session.used_at < TRUSTED_SECONDS
                 try:
-                    return await session.fetch(sql, arguments, FIRST_RUN_SECONDS if repeatable else STATEMENT_SECONDS)
+                    return await session.fetch(sql, arguments, STATEMENT_SECONDS if is_trusted else SILENCE_SECONDS)
                 except LOST as error:
+                    self._give_up_older_than(session)
                     if not repeatable:
                         raise
                     logger.warning("a statement is run again, as its answer was lost: %r", error)
@@ -192,9 +197,15 @@ class Pool:
             await asyncio.sleep(pause)
             pause = min(2 * pause, LAST_PAUSE_SECONDS)
 
+    def _give_up_older_than(self, lost: Session) -> None:
+        """What took one connection took those that were idle for even longer."""
+        for idle in self._places:
+            if idle and idle.used_at <= lost.used_at:
+                idle.connection.terminate()
+
     def _is_away(self) -> bool:
         """Takes note of a failure to connect: has the server been away for longer than is worth waiting?"""
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         if now - self._failed_at > OUTAGE_SECONDS:
             self._away_since = now
         self._failed_at = now
