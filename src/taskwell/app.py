@@ -8,7 +8,7 @@ import httpx
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import taskwell
 from taskwell import health
@@ -23,6 +23,7 @@ from taskwell.database.urls import PostgresURL
 from taskwell.errors import Problem
 from taskwell.http import documentation
 from taskwell.http.cors import CORS
+from taskwell.http.dispatcher import Dispatcher
 from taskwell.http.outer import LastResort, RequestLayer
 from taskwell.http.problems import handle_http_exception, handle_problem, handle_validation_error
 from taskwell.settings import Settings
@@ -39,6 +40,19 @@ class State(TypedDict):
     body_timeout_seconds: float
 
 
+class Application(FastAPI):
+    """FastAPI's, behind layers that stand before its whole stack."""
+
+    front: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.front(scope, receive, send)
+
+    async def framework(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """FastAPI's own way."""
+        await super().__call__(scope, receive, send)
+
+
 def create_app(settings: Settings) -> FastAPI:
     """The service as an ASGI application. Nothing is opened before its lifespan begins."""
 
@@ -53,7 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
                 body_timeout_seconds=settings.TASKWELL_BODY_TIMEOUT_SECONDS,
             )
 
-    app = FastAPI(
+    app = Application(
         title="Taskwell",
         version=taskwell.__version__,
         summary="Tasks of users, each for its owner alone.",
@@ -62,7 +76,6 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
-        middleware=_layers(settings),
         exception_handlers={
             Problem: handle_problem,
             HTTPException: handle_http_exception,
@@ -72,13 +85,18 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(routes.router)
     app.include_router(health.router)
     documentation.add(app)
+    app.front = _in_front(app.framework, settings)
     return app
 
 
-def _layers(settings: Settings) -> list[Middleware]:
-    """The layers around the routes, outermost first. CORS stands outside the last resort, so that a page can read a 500."""
-    cors = Middleware(CORS, origins=settings.TASKWELL_CORS_ORIGINS)
-    return [Middleware(RequestLayer), *([cors] if settings.TASKWELL_CORS_ORIGINS else []), Middleware(LastResort)]
+def _in_front(app: ASGIApp, settings: Settings) -> ASGIApp:
+    """The layers in front of the framework's own. CORS stands outside the last resort, so that a page can read a 500."""
+    if settings.TASKWELL_DISPATCHER == "on":
+        app = Dispatcher(app, routes.router.routes)
+    app = LastResort(app)
+    if settings.TASKWELL_CORS_ORIGINS:
+        app = CORS(app, origins=settings.TASKWELL_CORS_ORIGINS)
+    return RequestLayer(app)
 
 
 @asynccontextmanager

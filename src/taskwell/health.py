@@ -10,7 +10,7 @@ import taskwell
 from taskwell.auth.tokens import Verifier
 from taskwell.database.port import Query
 from taskwell.errors import AuthUnavailable, InternalError, NotMigrated, NotReady, Problem
-from taskwell.http.deadline import deadline
+from taskwell.http.deadline import within_deadline
 from taskwell.http.openapi import Responses, problem_responses
 from taskwell.migrations import HEAD, NEWER_SCHEMA
 
@@ -59,8 +59,7 @@ async def ready(request: Request) -> Readiness:
     if not verifier.keys.ready:
         raise AuthUnavailable(_NO_KEYS)
     try:
-        async with deadline():
-            await check_schema(request.state.schema_revision)
+        await within_deadline(check_schema(request.state.schema_revision))
     except NotMigrated as problem:
         raise NotReady(f"database: {problem.detail}", cause=problem.cause) from problem
     except Problem as problem:
@@ -75,7 +74,7 @@ async def check_schema(schema_revision: Query) -> None:
         NotMigrated: it has another, or none.
         DatabaseError: it cannot be reached.
     """
-    found = [row["version_num"] for row in await schema_revision()]
+    found = [revision for (revision,) in await schema_revision()]
     if found != [HEAD]:
         # Our revisions are numbered; one that is no lower number is of a later version, or of another program.
         behind = all(str(revision) < HEAD for revision in found)

@@ -153,6 +153,9 @@ class Settings(BaseModel):
     ] = "auto"
     """Whether PostgreSQL keeps our statements under names. `auto`: not behind a pooler, unless it is Neon's."""
 
+    TASKWELL_DISPATCHER: Annotated[Literal["on", "off"], BeforeValidator(lambda text: str(text).lower())] = "on"
+    """Whether requests that are in order take the short way to their route, past the framework's stack."""
+
     TASKWELL_BODY_TIMEOUT_SECONDS: float = Field(default=10, gt=0, le=300)
     """Seconds in which a request's body must have arrived."""
 

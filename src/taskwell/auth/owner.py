@@ -1,7 +1,7 @@
 """From a request to its owner: the header, the verified token, the path's user."""
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Iterable
+from typing import Annotated, Any
 
 from fastapi import Path, Security
 from fastapi.openapi.models import HTTPBearer
@@ -24,23 +24,25 @@ async def authenticate(request: Request) -> None:
         AuthUnavailable: there are no keys to verify it with.
         AuthForbidden: it is for another user than the path's.
     """
-    verifier: Verifier = request.state.verifier
+    state: dict[str, Any] = request.scope["state"]
+    verifier: Verifier = state["verifier"]
     try:
-        user = await verifier.verify(_bearer_token(request.headers.getlist("authorization")))
+        user = await verifier.verify(_bearer_token(request.scope["headers"]))
     except InvalidToken as error:
         raise AuthInvalid(str(error)) from None
     except KeysUnavailable:
         raise AuthUnavailable(cause="no key set has arrived yet") from None
     if user != request.path_params["user_id"]:
         raise AuthForbidden
-    request.state.owner = user
+    state["owner"] = user
 
 
-def _bearer_token(headers: Sequence[str]) -> str:
+def _bearer_token(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """The token of the one Authorization header (RFC 6750, section 2.1)."""
-    if len(headers) > 1:
+    values = [value for name, value in headers if name == b"authorization"]
+    if len(values) > 1:
         raise InvalidToken(Cause.MALFORMED, "more than one Authorization header")
-    scheme, _, token = (headers[0] if headers else "").partition(" ")
+    scheme, _, token = (values[0].decode("latin-1") if values else "").partition(" ")
     token = token.strip(" ")
     if scheme.lower() != "bearer" or not token:
         raise AuthMissing
@@ -67,7 +69,7 @@ class _Bearer(SecurityBase):
         ],
     ) -> UserId:
         del user_id  # declared for the document; `authenticate` has compared it
-        return UserId(request.state.owner)
+        return UserId(request.scope["state"]["owner"])
 
 
 Owner = Annotated[UserId, Security(_Bearer())]

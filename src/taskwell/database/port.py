@@ -14,11 +14,8 @@ from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import ClauseElement
 
-
-class Row(Protocol):
-    """A row of an answer, by the names of its columns."""
-
-    def __getitem__(self, name: str, /) -> object: ...
+Row = Sequence[object]
+"""A row of an answer: its values, in the order of the statement's columns."""
 
 
 class Query(Protocol):

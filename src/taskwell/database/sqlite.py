@@ -140,26 +140,20 @@ class SQLiteDatabase:
 
 
 class _SQLiteQuery:
-    def __init__(self, worker: Worker, statement: CompiledStatement, converters: dict[str, Convert]) -> None:
+    def __init__(self, worker: Worker, statement: CompiledStatement, converters: Sequence[Convert]) -> None:
         self._worker = worker
         self._statement = statement
         self._converters = converters
 
     async def __call__(self, **parameters: object) -> Sequence[Row]:
         rows = await self._worker.fetch(self._statement.sql, self._statement.arguments(parameters))
-        return [
-            {name: convert(value) for (name, convert), value in zip(self._converters.items(), row, strict=True)}
-            for row in rows
-        ]
+        return [[convert(value) for convert, value in zip(self._converters, row, strict=True)] for row in rows]
 
 
-def _converters(statement: Executable) -> dict[str, Convert]:
-    """For each column that comes back, its name and SQLAlchemy's way from what SQLite stores to what it means."""
+def _converters(statement: Executable) -> Sequence[Convert]:
+    """For each column that comes back, SQLAlchemy's way from what SQLite stores to what it means."""
     columns = cast("ReturnsRows", statement).exported_columns
-    return {
-        str(column.key): column.type.dialect_impl(_DIALECT).result_processor(_DIALECT, None) or _as_stored
-        for column in columns
-    }
+    return [column.type.dialect_impl(_DIALECT).result_processor(_DIALECT, None) or _as_stored for column in columns]
 
 
 def _as_stored(value: object) -> object:

@@ -1,6 +1,5 @@
 """Reading a request's body: bounded in size and time, and strictly JSON."""
 
-import asyncio
 import json
 from codecs import BOM_UTF8
 from typing import NoReturn
@@ -14,6 +13,7 @@ from taskwell.errors import (
     UnprocessableRequest,
     UnsupportedMediaType,
 )
+from taskwell.http.deadline import Expiry
 
 MAX_BODY_BYTES = 64 * 1024
 
@@ -30,14 +30,14 @@ class JSONRequest(Request):
         """
         if not hasattr(self, "_body"):
             try:
-                async with asyncio.timeout(self.state.body_timeout_seconds):
+                with Expiry(self.state.body_timeout_seconds):
                     self._body = await self._read()
             except TimeoutError:
                 raise RequestTimeout from None
         return self._body
 
     async def _read(self) -> bytes:
-        declared = self.headers.get("content-length", "0")
+        declared = self._header(b"content-length", "0")
         if declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
             raise PayloadTooLarge
         body = b""
@@ -46,6 +46,9 @@ class JSONRequest(Request):
             if len(body) > MAX_BODY_BYTES:
                 raise PayloadTooLarge
         return body
+
+    def _header(self, wanted: bytes, default: str) -> str:
+        return next((value.decode("latin-1") for name, value in self.scope["headers"] if name == wanted), default)
 
     async def json(self) -> object:
         """The body as Python values.
@@ -58,9 +61,9 @@ class JSONRequest(Request):
             body = await self.body()
             if not body:
                 raise MalformedRequest("The request's body is empty; send a JSON object.")
-            if not _is_json(self.headers.get("content-type", "")):
+            if not _is_json(self._header(b"content-type", "")):
                 raise UnsupportedMediaType
-            if self.headers.get("content-encoding", "identity").lower() != "identity":
+            if self._header(b"content-encoding", "identity").lower() != "identity":
                 raise UnsupportedMediaType("Send the body uncompressed, without Content-Encoding.")
             self._json = parse_json(body)
         return self._json
@@ -70,6 +73,13 @@ def _is_json(content_type: str) -> bool:
     """Whether the media type is `application/json` or `application/*+json` (RFC 6839, section 3.1)."""
     media_type = content_type.partition(";")[0].strip().lower()
     return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise MalformedRequest(f"The request's body is not JSON: {name} is no JSON value.")
+
+
+_STRICTLY = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def parse_json(text: bytes) -> object:
@@ -82,14 +92,10 @@ def parse_json(text: bytes) -> object:
     if text.startswith(BOM_UTF8):
         raise MalformedRequest("The request's body begins with a byte order mark, which JSON has not.")
     try:
-        return json.loads(text.decode(), parse_constant=_refuse_constant)
+        return _STRICTLY.decode(text.decode())
     except UnicodeDecodeError:
         raise MalformedRequest("The request's body is not UTF-8.") from None
     except json.JSONDecodeError as error:
         raise MalformedRequest(f"The request's body is not JSON: {error.msg} at character {error.pos}.") from None
     except (ValueError, RecursionError):
         raise UnprocessableRequest("The request's body is nested too deeply or has too long a number.") from None
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise MalformedRequest(f"The request's body is not JSON: {name} is no JSON value.")

@@ -1,12 +1,11 @@
 """The outermost layers, plain ASGI: what happens to every request whatever it asks for."""
 
 import logging
+import random
 import re
-import secrets
 import time
 from http import HTTPStatus
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,6 +19,8 @@ logger = logging.getLogger("taskwell.problems")
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [high + low for high in _CROCKFORD for low in _CROCKFORD]
 _ACCEPTABLE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+_NOSNIFF = (b"x-content-type-options", b"nosniff")
 
 CLIENT_CLOSED_REQUEST = 499
 MAX_LOGGED_PATH = 256
@@ -37,8 +38,9 @@ class RequestLayer:
             return
         started = time.perf_counter()
         method: str = scope["method"]
-        # A copy: the server reads the method from its own, and sends no body where that is HEAD.
-        scope = {**scope, "method": "GET" if method == "HEAD" else method}
+        if method == "HEAD":
+            # A copy: the server reads the method from its own, and sends no body where that is HEAD.
+            scope = {**scope, "method": "GET"}
         scope["state"]["request_id"] = request_id = _request_id(scope)
         route_as_sent(scope)
         status = CLIENT_CLOSED_REQUEST
@@ -47,9 +49,7 @@ class RequestLayer:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(raw=message["headers"])
-                headers["X-Request-ID"] = request_id
-                headers["X-Content-Type-Options"] = "nosniff"
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode()), _NOSNIFF]
             await send(message)
 
         try:
@@ -88,11 +88,15 @@ class LastResort:
 
 
 def _request_id(scope: Scope) -> str:
-    sent = Headers(scope=scope).get("x-request-id", "")
-    return sent if _ACCEPTABLE_REQUEST_ID.fullmatch(sent) else new_request_id()
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            sent: str = value.decode("latin-1")
+            return sent if _ACCEPTABLE_REQUEST_ID.fullmatch(sent) else new_request_id()
+    return new_request_id()
 
 
 def new_request_id() -> str:
     """A ULID (github.com/ulid/spec): 48 bits of milliseconds and 80 random ones, sortable by time."""
-    value = int(time.time() * 1000) << 80 | secrets.randbits(80)
+    # Unique, that is all: nothing is guarded by it, and a number of the system's own would be a system call.
+    value = int(time.time() * 1000) << 80 | random.getrandbits(80)
     return "".join([_PAIRS[value >> shift & 1023] for shift in range(120, -1, -10)])

@@ -15,7 +15,10 @@ from starlette.types import Receive, Scope, Send
 
 from taskwell.errors import UnprocessableRequest, Violation
 from taskwell.http.body import JSONRequest
-from taskwell.http.deadline import deadline
+from taskwell.http.deadline import within_deadline
+
+PRIVATE = [(b"cache-control", b"private, no-cache"), (b"vary", b"Authorization")]
+"""Headers of every answer that holds a user's data."""
 
 
 class GuardedRoute(APIRoute):
@@ -40,10 +43,8 @@ class GuardedRoute(APIRoute):
             _refuse_repetition(request, parameters)
             if reads_body:
                 await request.json()
-            async with deadline():
-                response = await handle(request)
-            response.headers["Cache-Control"] = "private, no-cache"
-            response.headers["Vary"] = "Authorization"
+            response = await within_deadline(handle(request))
+            response.raw_headers += PRIVATE
             return response
 
         return guarded

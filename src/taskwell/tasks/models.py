@@ -1,18 +1,20 @@
 """What a task is: the two tables, and the schemas of requests and answers."""
 
 from datetime import datetime
-from typing import Annotated, Any, Self, cast
+from typing import Annotated, Self, cast
 
+import pydantic
 from pydantic import (
     MISSING,
     AfterValidator,
+    BaseModel,
     ConfigDict,
-    PlainSerializer,
     StrictBool,
     StrictStr,
     StringConstraints,
     WithJsonSchema,
     model_validator,
+    with_config,
 )
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
@@ -30,9 +32,9 @@ from sqlalchemy import (
     false,
 )
 from sqlmodel import Field, SQLModel
+from typing_extensions import TypedDict
 
 from taskwell.http.problems import EMPTY_PATCH
-from taskwell.http.times import rfc3339
 
 MAX_TITLE = 200
 MAX_DESCRIPTION = 1000
@@ -74,7 +76,7 @@ Description = Annotated[
 ]
 
 
-Time = Annotated[datetime, PlainSerializer(rfc3339), WithJsonSchema(_UTC)]
+Time = Annotated[datetime, WithJsonSchema(_UTC)]
 
 # --- the tables
 
@@ -150,13 +152,10 @@ def _without_default(schema: JsonDict) -> None:
     schema.pop("default", None)
 
 
-_OPTIONAL: dict[str, Any] = {"json_schema_extra": _without_default}
-
-
-class TaskInput(SQLModel):
+class TaskInput(BaseModel):
     """What all requests share: unknown members are refused, read-only ones ignored, so that an answer can be sent back."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra=_describe_input)  # type: ignore[assignment]
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_describe_input)
 
     @model_validator(mode="before")
     @classmethod
@@ -171,22 +170,28 @@ class TaskCreate(TaskInput):
     """A new task."""
 
     title: Title
-    description: Description | None = Field(default=None, description="Left out: null.", schema_extra=_OPTIONAL)
-    complete: StrictBool = Field(default=False, description="Left out: false.", schema_extra=_OPTIONAL)
+    description: Description | None = pydantic.Field(
+        default=None, description="Left out: null.", json_schema_extra=_without_default
+    )
+    complete: StrictBool = pydantic.Field(
+        default=False, description="Left out: false.", json_schema_extra=_without_default
+    )
 
 
 class TaskUpdate(TaskInput):
     """A whole task: a description left out becomes null."""
 
     title: Title
-    description: Description | None = Field(default=None, description="Left out: null.", schema_extra=_OPTIONAL)
+    description: Description | None = pydantic.Field(
+        default=None, description="Left out: null.", json_schema_extra=_without_default
+    )
     complete: StrictBool
 
 
 class TaskPatch(TaskInput):
     """Some members of a task: one left out stays as it is, `description: null` clears it."""
 
-    model_config = ConfigDict(json_schema_extra=_describe_patch)  # pyright: ignore[reportAssignmentType]
+    model_config = ConfigDict(json_schema_extra=_describe_patch)
 
     title: Title | MISSING = MISSING
     description: Description | MISSING | None = MISSING
@@ -202,10 +207,9 @@ class TaskPatch(TaskInput):
 # --- the answers
 
 
-class TaskResponse(SQLModel):
+@with_config(extra="forbid")
+class TaskResponse(TypedDict):
     """A task, all members always there, and no others."""
-
-    model_config = ConfigDict(extra="forbid")  # type: ignore[assignment]
 
     id: Annotated[int, WithJsonSchema({"type": "integer", "format": "int64", "minimum": 1})]
     user_id: Annotated[str, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 255})]
@@ -216,10 +220,12 @@ class TaskResponse(SQLModel):
     updated_at: Time
 
 
-class TaskListResponse(SQLModel):
-    """A page of tasks, newest first, and the number of all that match."""
+MEMBERS = tuple(TaskResponse.__annotations__)
 
-    model_config = ConfigDict(extra="forbid")  # type: ignore[assignment]
+
+@with_config(extra="forbid")
+class TaskListResponse(TypedDict):
+    """A page of tasks, newest first, and the number of all that match."""
 
     tasks: list[TaskResponse]
     count: Annotated[int, WithJsonSchema({"type": "integer", "minimum": 0})]

@@ -27,7 +27,7 @@ class TaskRoute(GuardedRoute):
 router = APIRouter(prefix="/api/{user_id:segment}/tasks", tags=["tasks"], route_class=TaskRoute)
 
 
-def _repository(request: Request) -> TaskRepository:
+async def _repository(request: Request) -> TaskRepository:
     tasks: TaskRepository = request.state.tasks
     return tasks
 
@@ -61,7 +61,7 @@ async def create_task(
 ) -> TaskResponse:
     """Creates a task."""
     task = await tasks.create(owner, new)
-    response.headers["Location"] = f"/api/{quote(owner, safe='')}/tasks/{task.id}"
+    response.headers["Location"] = f"/api/{quote(owner, safe='')}/tasks/{task['id']}"
     return task
 
 

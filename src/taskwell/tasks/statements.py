@@ -27,10 +27,11 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlmodel import SQLModel
 
 from taskwell.database.clock import now, now_or_later_than
-from taskwell.tasks.models import TaskResponse
+from taskwell.tasks.models import MEMBERS
 
 task: Table = SQLModel.metadata.tables["task"]
-PUBLIC = [task.c[name] for name in TaskResponse.model_fields]
+# First in every answer, in this order.
+PUBLIC = [task.c[name] for name in MEMBERS]
 
 owner = bindparam("owner", type_=Text)
 task_id = bindparam("id", type_=task.c.id.type)
