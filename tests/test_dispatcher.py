@@ -106,7 +106,7 @@ def test_every_route_of_tasks_has_a_short_way() -> None:
         raise AssertionError
 
     short = Dispatcher(nowhere, router.routes)
-    known = {(path.pattern, method) for path, methods in short._endpoints for method in methods}
+    known = {(path.pattern, method) for path, methods in short._endpoints.items() for method in methods}
     assert known == {(route.path_regex.pattern, method) for route in router.routes for method in route.methods}  # type: ignore[attr-defined]
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
@@ -181,8 +182,17 @@ def behind_a_socket() -> Iterator[BehindASocket]:
         server.stop()
 
 
-def test_a_server_behind_a_unix_socket_is_on_this_machine(behind_a_socket: BehindASocket, tmp_path: Path) -> None:
-    port, instance = behind_a_socket.port, tmp_path / "project:Region:instance"
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder near the root: a socket's address has room for a hundred bytes or so."""
+    with TemporaryDirectory(prefix="tw-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+def test_a_server_behind_a_unix_socket_is_on_this_machine(
+    behind_a_socket: BehindASocket, short_path: Path, tmp_path: Path
+) -> None:
+    port, instance = behind_a_socket.port, short_path / "project:Region:instance"
     instance.symlink_to(behind_a_socket.folder)
     in_the_host = f"postgresql://{USER}@{quote(str(instance), safe='')}:{port}/postgres"
     as_a_parameter = f"postgresql://{USER}@:{port}/postgres?host={instance}"
@@ -195,8 +205,8 @@ def test_a_server_behind_a_unix_socket_is_on_this_machine(behind_a_socket: Behin
         assert server.http.get("/health/ready").status_code == 200
 
 
-def test_a_unix_socket_that_is_not_there_has_its_remedy(tmp_path: Path) -> None:
-    done = run(tmp_path, "doctor", **production(f"postgresql://a:b@/c?host={tmp_path}"))
+def test_a_unix_socket_that_is_not_there_has_its_remedy(short_path: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, "doctor", **production(f"postgresql://a:b@/c?host={short_path}"))
     assert "start the server whose socket it is" in only_failure(done, "database")
 
 

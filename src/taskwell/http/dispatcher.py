@@ -37,20 +37,11 @@ class Dispatcher:
 
     def __init__(self, app: ASGIApp, routes: Iterable[object]) -> None:
         self._app = app
-        self._endpoints: list[tuple[re.Pattern[str], dict[str, _Endpoint]]] = []
-        known = [route for route in routes if isinstance(route, GuardedRoute) and _is_known(route.dependant)]
-        for path in {route.path_regex: None for route in known}:
-            self._endpoints.append(
-                (
-                    path,
-                    {
-                        method: _Endpoint(route)
-                        for route in known
-                        if route.path_regex == path
-                        for method in route.methods or ()
-                    },
-                )
-            )
+        self._endpoints: dict[re.Pattern[str], dict[str, _Endpoint]] = {}
+        for route in routes:
+            if isinstance(route, GuardedRoute) and _is_known(route.dependant):
+                methods = self._endpoints.setdefault(route.path_regex, {})
+                methods |= dict.fromkeys(route.methods or (), _Endpoint(route))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         endpoint = self._find(scope)
@@ -71,7 +62,7 @@ class Dispatcher:
 
     def _find(self, scope: Scope) -> "_Endpoint | None":
         if scope["type"] == "http":
-            for path, endpoints in self._endpoints:
+            for path, endpoints in self._endpoints.items():
                 if match := path.match(scope["path"]):
                     if endpoint := endpoints.get(scope["method"]):
                         scope["path_params"] = endpoint.converted(match.groupdict())
