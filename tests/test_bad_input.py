@@ -294,6 +294,9 @@ def test_json_may_be_declared_in_several_ways(alice: Client, media_type: str) ->
         "json",
         "",
         "application/json+xml",
+        "application/+json",
+        "application/json/x+json",
+        "application/json,text/plain+json",
     ],
 )
 def test_a_body_that_is_not_declared_json_is_415(alice: Client, media_type: str) -> None:

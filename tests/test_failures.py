@@ -54,9 +54,9 @@ def test_a_body_that_does_not_come_is_408(hasty: Service) -> None:
     assert client.titles() == []
 
 
-def test_a_client_that_hangs_up_leaves_no_trace(hasty: Service, caplog: pytest.LogCaptureFixture) -> None:
-    client = hasty.client()
-    address = urlsplit(hasty.url)
+def test_a_client_that_hangs_up_leaves_no_trace(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    client = service.client()
+    address = urlsplit(service.url)
     head = (
         f"POST {client.home} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {sign(client.user)}\r\n"
         "Content-Type: application/json\r\nContent-Length: 20\r\n\r\n"
@@ -72,15 +72,16 @@ def test_a_client_that_hangs_up_leaves_no_trace(hasty: Service, caplog: pytest.L
     assert client.titles() == []
 
 
-@pytest.mark.parametrize("engine", ["sqlite", "postgres"])
+@pytest.mark.parametrize("dispatcher", ["on", "off"])
 def test_a_bug_is_told_to_the_log_and_to_nobody_else(
-    new_database_url: Callable[[str], str], caplog: pytest.LogCaptureFixture, engine: str
+    new_database_url: Callable[[str], str], caplog: pytest.LogCaptureFixture, dispatcher: str
 ) -> None:
     class Broken:
         async def list(self, owner: str, **options: object) -> None:
             raise RuntimeError("the canary of " + owner, options)
 
-    with running(engine, DATABASE_URL=new_database_url(engine), TASKWELL_CORS_ORIGINS=ORIGIN) as service:
+    settings: dict[str, Any] = {"TASKWELL_CORS_ORIGINS": ORIGIN, "TASKWELL_DISPATCHER": dispatcher}
+    with running("sqlite", DATABASE_URL=new_database_url("sqlite"), **settings) as service:
         service.state["tasks"] = Broken()
         client = service.client()
         answer = client.request("GET", headers={"Origin": ORIGIN})

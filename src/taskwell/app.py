@@ -1,13 +1,15 @@
 """The application: the one place where everything meets."""
 
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import TypedDict
+from typing import TypedDict, cast
 
 import httpx
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import taskwell
@@ -48,6 +50,10 @@ class Application(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.front(scope, receive, send)
 
+    def build_middleware_stack(self) -> ASGIApp:
+        # Without its outermost layer, Starlette's answer to a bug, which `LastResort` gives in the one shape.
+        return cast("ServerErrorMiddleware", super().build_middleware_stack()).app
+
     async def framework(self, scope: Scope, receive: Receive, send: Send) -> None:
         """FastAPI's own way."""
         await super().__call__(scope, receive, send)
@@ -66,6 +72,9 @@ def create_app(settings: Settings) -> FastAPI:
                 schema_revision=database.prepare(health.schema_revision),
                 body_timeout_seconds=settings.TASKWELL_BODY_TIMEOUT_SECONDS,
             )
+        # A worker process is ended by a signal, before Python would do this.
+        for handler in logging.getLogger("taskwell.access").handlers:
+            handler.flush()
 
     app = Application(
         title="Taskwell",

@@ -1,6 +1,7 @@
 """Reading a request's body: bounded in size and time, and strictly JSON."""
 
 import json
+import re
 from codecs import BOM_UTF8
 from typing import NoReturn
 
@@ -16,6 +17,8 @@ from taskwell.errors import (
 from taskwell.http.deadline import Expiry
 
 MAX_BODY_BYTES = 64 * 1024
+
+_JSON = re.compile(r"application/([a-z0-9!#$&^_.-]+\+)?json")
 
 
 class JSONRequest(Request):
@@ -72,7 +75,7 @@ class JSONRequest(Request):
 def _is_json(content_type: str) -> bool:
     """Whether the media type is `application/json` or `application/*+json` (RFC 6839, section 3.1)."""
     media_type = content_type.partition(";")[0].strip().lower()
-    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
+    return bool(_JSON.fullmatch(media_type))
 
 
 def _refuse_constant(name: str) -> NoReturn:
