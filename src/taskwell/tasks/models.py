@@ -9,6 +9,7 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    PlainSerializer,
     StrictBool,
     StrictStr,
     StringConstraints,
@@ -35,6 +36,7 @@ from sqlmodel import Field, SQLModel
 from typing_extensions import TypedDict
 
 from taskwell.http.problems import EMPTY_PATCH
+from taskwell.http.times import rfc3339
 
 MAX_TITLE = 200
 MAX_DESCRIPTION = 1000
@@ -76,7 +78,7 @@ Description = Annotated[
 ]
 
 
-Time = Annotated[datetime, WithJsonSchema(_UTC)]
+Time = Annotated[datetime, PlainSerializer(rfc3339), WithJsonSchema(_UTC)]
 
 # --- the tables
 

@@ -1,11 +1,13 @@
 """The tasks of one user at a time: each function is one statement, and takes the owner first."""
 
 import random
+from datetime import datetime
 from typing import cast
 
 from taskwell.auth.tokens import UserId
 from taskwell.database.port import Database, Row
 from taskwell.errors import DatabaseError, NotFound, Overloaded
+from taskwell.http.times import rfc3339
 from taskwell.tasks import statements
 from taskwell.tasks.models import MEMBERS, TaskCreate, TaskListResponse, TaskPatch, TaskResponse, TaskUpdate
 
@@ -93,4 +95,10 @@ class TaskRepository:
 
 def _task(row: Row) -> TaskResponse:
     # The database's own values need no validation, which would cost more than all else of an answer.
-    return cast("TaskResponse", dict(zip(MEMBERS, row, strict=False)))
+    task = cast("TaskResponse", dict(zip(MEMBERS, row, strict=False)))
+    # Of a whole second orjson writes no fraction, and texts would no longer sort as times do.
+    if not task["created_at"].microsecond:
+        task["created_at"] = cast("datetime", rfc3339(task["created_at"]))
+    if not task["updated_at"].microsecond:
+        task["updated_at"] = cast("datetime", rfc3339(task["updated_at"]))
+    return task
