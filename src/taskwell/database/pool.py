@@ -19,10 +19,8 @@ import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
 from taskwell.database.failures import FAILURES, LOST, PERMANENT, translated
-from taskwell.database.port import Row
-from taskwell.errors import Overloaded
+from taskwell.database.port import Row, wait_in_line
 
-ACQUIRE_SECONDS = 2
 STATEMENT_SECONDS = 5
 CLOSE_SECONDS = 0.5
 
@@ -134,7 +132,7 @@ class Pool:
             Overloaded: none became free within two seconds.
             DatabaseError: the database cannot be reached, failed, or did not answer within five seconds.
         """
-        await self._wait_for_a_place()
+        await wait_in_line(self._free)
         session = self._places.pop()
         try:
             with translated():
@@ -153,16 +151,6 @@ class Pool:
                 return await session.fetch(sql, arguments, STATEMENT_SECONDS)
         finally:
             self._give_back(session)
-
-    async def _wait_for_a_place(self) -> None:
-        if not self._free.locked():
-            await self._free.acquire()
-            return
-        try:
-            async with asyncio.timeout(ACQUIRE_SECONDS):
-                await self._free.acquire()
-        except TimeoutError:
-            raise Overloaded(cause=f"no database connection became free within {ACQUIRE_SECONDS} s") from None
 
     def _give_back(self, session: Session | None) -> None:
         if session and session.owes_an_answer:

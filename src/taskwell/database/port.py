@@ -4,6 +4,7 @@ A statement is prepared once, at start, and then run by name of its parameters. 
 commits by itself; there is no session, no transaction to forget, no second round trip.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -13,6 +14,10 @@ from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import ClauseElement
+
+from taskwell.errors import Overloaded
+
+WAIT_SECONDS = 2
 
 Row = Sequence[object]
 """A row of an answer: its values, in the order of the statement's columns."""
@@ -47,6 +52,22 @@ class Database(Protocol):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+async def wait_in_line(line: asyncio.Semaphore) -> None:
+    """Takes one of what `line` counts.
+
+    Raises:
+        Overloaded: none became free in time.
+    """
+    if not line.locked():
+        await line.acquire()
+        return
+    try:
+        async with asyncio.timeout(WAIT_SECONDS):
+            await line.acquire()
+    except TimeoutError:
+        raise Overloaded(cause=f"no database connection became free within {WAIT_SECONDS} s") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,8 @@ from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.expression import ReturnsRows
 
 from taskwell.database.failures import translated
-from taskwell.database.port import CompiledStatement, Query, Row, compile_statement
-from taskwell.errors import Overloaded
+from taskwell.database.port import CompiledStatement, Query, Row, compile_statement, wait_in_line
 
-WAIT_SECONDS = 2
 BUSY_SECONDS = 5
 
 _DIALECT = SQLiteDialect_pysqlite()
@@ -93,22 +91,12 @@ class Worker:
             Overloaded: others were before it for two seconds; nothing was done.
             DatabaseError: the database failed, or another process held its lock for five seconds.
         """
-        await self._wait_in_line()
+        await wait_in_line(self._line)
         try:
             with translated():
                 return await self._run(lambda: self.connection.execute(sql, arguments).fetchall())
         finally:
             self._line.release()
-
-    async def _wait_in_line(self) -> None:
-        if not self._line.locked():
-            await self._line.acquire()
-            return
-        try:
-            async with asyncio.timeout(WAIT_SECONDS):
-                await self._line.acquire()
-        except TimeoutError:
-            raise Overloaded(cause=f"the database was busy with others for {WAIT_SECONDS} s") from None
 
     async def _run(self, job: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, job)
