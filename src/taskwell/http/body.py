@@ -1,5 +1,6 @@
 """Reading a request's body: bounded in size and time, and strictly JSON."""
 
+import asyncio
 import json
 import re
 from codecs import BOM_UTF8
@@ -14,7 +15,6 @@ from taskwell.errors import (
     UnprocessableRequest,
     UnsupportedMediaType,
 )
-from taskwell.http.deadline import Expiry
 
 MAX_BODY_BYTES = 64 * 1024
 
@@ -33,7 +33,7 @@ class JSONRequest(Request):
         """
         if not hasattr(self, "_body"):
             try:
-                with Expiry(self.state.body_timeout_seconds):
+                async with asyncio.timeout(self.state.body_timeout_seconds):
                     self._body = await self._read()
             except TimeoutError:
                 raise RequestTimeout from None
