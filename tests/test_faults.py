@@ -74,11 +74,10 @@ class Faulty:
 @contextmanager
 def behind_a_relay(database: str, **settings: str) -> Iterator[Faulty]:
     upgrade(parse_database_url(database))
+    settings = {"TASKWELL_POOL_MAX": str(POOL_MAX)} | settings
     with (
         Relay(database) as relay,
-        running(
-            "postgres", migrate=False, DATABASE_URL=relay.url, TASKWELL_POOL_MAX=str(POOL_MAX), **settings
-        ) as service,
+        running("postgres", migrate=False, DATABASE_URL=relay.url, **settings) as service,
     ):
         yield Faulty(service, relay, database)
 
@@ -314,6 +313,23 @@ def test_a_burst_takes_no_more_connections_than_it_may(faulty: Faulty) -> None:
     assert {answer.status_code for answer in answers} == {201}
     assert faulty.relay.connections_made - made <= POOL_MAX
     assert 0 < most <= POOL_MAX
+
+
+def test_after_an_outage_not_all_connect_at_once(new_database_url: Callable[[str], str]) -> None:
+    many = 4 * pool.CONNECTING_AT_ONCE
+    with behind_a_relay(new_database_url("postgres"), TASKWELL_POOL_MAX=str(many)) as faulty:
+        clients = [faulty.service.client() for _ in range(many)]
+        at_once([lambda client=client: client.request("GET") for client in clients])  # type: ignore[misc]
+        faulty.relay.reset()
+        faulty.wait_until_noticed()
+        made = faulty.relay.connections_made
+        faulty.relay.black_hole()
+        with ThreadPoolExecutor(many) as threads:
+            waiting = [threads.submit(client.request, "GET") for client in clients]
+            time.sleep(1)
+            assert 0 < faulty.relay.connections_made - made <= pool.CONNECTING_AT_ONCE
+            faulty.relay.restore()
+            assert {one.result().status_code for one in waiting} == {200}
 
 
 def test_a_client_that_hangs_up_leaves_no_open_transaction(faulty: Faulty) -> None:
