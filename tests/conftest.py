@@ -19,6 +19,8 @@ from daemon import Daemon
 from pgbouncer import PgBouncer, find_program
 from postgres import PostgresServer, find_binaries, find_system_binaries
 from service import Client, Service, running
+from taskwell.database.urls import parse_database_url
+from taskwell.migrations.runner import upgrade
 
 SERVERS = "TASKWELL_SUITE_SERVERS"
 WANTED = {
@@ -90,6 +92,18 @@ def new_database_url(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str]
         name = f"test_{uuid4().hex}"
         asyncio.run(_execute(maintenance, f'CREATE DATABASE "{name}"'))
         return urlsplit(maintenance)._replace(path=f"/{name}").geturl()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def new_migrated_url(new_database_url: Callable[[str], str]) -> Callable[[str], str]:
+    """The same of a database that has this version's schema."""
+
+    def make(engine: str) -> str:
+        url = new_database_url(engine)
+        upgrade(parse_database_url(url))
+        return url
 
     return make
 

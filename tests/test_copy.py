@@ -36,16 +36,6 @@ WRITE = "UPDATE task SET title = 'new', revision = revision + 5 WHERE id = 1"
 MakeDatabase = Callable[[str], str]
 
 
-@pytest.fixture
-def new_migrated_url(new_database_url: MakeDatabase) -> MakeDatabase:
-    def make(engine: str) -> str:
-        url = new_database_url(engine)
-        upgrade(parse_database_url(url))
-        return url
-
-    return make
-
-
 @pytest.fixture(params=DIRECTIONS, ids="-to-".join)
 def databases(request: pytest.FixtureRequest, new_migrated_url: MakeDatabase) -> tuple[str, str]:
     source, target = request.param

@@ -19,8 +19,6 @@ from rows import execute
 from service import Client, running
 from taskwell.cli import _parser
 from taskwell.database import sqlite
-from taskwell.database.urls import parse_database_url
-from taskwell.migrations.runner import upgrade
 
 DOCUMENT = (Path(__file__).parents[1] / "docs/operations.md").read_text(encoding="utf-8")
 
@@ -49,16 +47,6 @@ def in_shell(code: str, folder: Path, **variables: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.fixture
-def migrated(new_database_url: MakeDatabase) -> MakeDatabase:
-    def make(engine: str) -> str:
-        url = new_database_url(engine)
-        upgrade(parse_database_url(url))
-        return url
-
-    return make
-
-
 def use_every_endpoint(alice: Client) -> None:
     task = alice.create()
     assert alice.request("GET", task["id"]).json() == task
@@ -70,9 +58,9 @@ def use_every_endpoint(alice: Client) -> None:
 
 
 @pytest.fixture
-def role(migrated: MakeDatabase) -> Iterator[str]:
+def role(new_migrated_url: MakeDatabase) -> Iterator[str]:
     """A database's URL as the service's role, made as the document says; roles are the whole server's."""
-    url, name = migrated("postgres"), f"service_{uuid4().hex}"
+    url, name = new_migrated_url("postgres"), f"service_{uuid4().hex}"
     # Some take from all what PostgreSQL gives to all.
     execute(url, "REVOKE ALL ON FUNCTION next_revision(text) FROM public")
     for statement in block("CREATE ROLE").replace("taskwell_service", name).split(";")[:-1]:
@@ -122,11 +110,11 @@ def test_a_back_up_of_sqlite_is_whole_while_it_is_written_to(way: str, tmp_path:
 
 
 def test_a_dump_of_postgresql_is_restored_with_all_it_needs(
-    migrated: MakeDatabase, new_database_url: MakeDatabase, tmp_path: Path
+    new_migrated_url: MakeDatabase, new_database_url: MakeDatabase, tmp_path: Path
 ) -> None:
     if not (Path(str(find_binaries())) / "pg_dump").exists():
         pytest.skip("no pg_dump on this machine")
-    old, new = migrated("postgres"), new_database_url("postgres")
+    old, new = new_migrated_url("postgres"), new_database_url("postgres")
     with running("postgres", DATABASE_URL=old) as service:
         service.client("alice").create("before")
     (before,) = execute(old, "SELECT user_id, revision, epoch FROM owner")
@@ -153,8 +141,8 @@ def test_a_move_from_sqlite_to_postgresql_is_two_commands(new_database_url: Make
         assert service.client("alice").titles() == ["before"]
 
 
-def test_a_password_need_not_stand_on_the_command_line(migrated: MakeDatabase, tmp_path: Path) -> None:
-    url, empty = migrated("postgres-tls"), migrated("sqlite")
+def test_a_password_need_not_stand_on_the_command_line(new_migrated_url: MakeDatabase, tmp_path: Path) -> None:
+    url, empty = new_migrated_url("postgres-tls"), new_migrated_url("sqlite")
     place = urlsplit(url)
     parts = [str(place.hostname), str(place.port), place.path[1:], str(place.username), unquote(str(place.password))]
     passwords = tmp_path / ".pgpass"
