@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, cast
 
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -17,6 +17,36 @@ REQUEST_SECONDS = 10
 MAX_HEAD_BYTES = 64 * 1024
 
 
+class _Joining:
+    """A transport that sends together what is written in one turn of the event loop.
+
+    uvicorn writes an answer's head and its body apart: two system calls and two packets.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._call_soon = loop.call_soon
+        self._written: list[bytes] = []
+        self.is_closing = transport.is_closing
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if not self._written:
+            self._call_soon(self._send)
+        self._written.append(data)
+
+    def close(self) -> None:
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        if self._written:
+            self._transport.write(b"".join(self._written))
+            self._written = []
+
+
 class HTTPProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 protocol, whose clients have ten seconds and 64 KiB for a request's head.
 
@@ -27,7 +57,7 @@ class HTTPProtocol(HttpToolsProtocol):
     _unparsed = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", _Joining(transport, self.loop)))
         self._expect_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
