@@ -2,31 +2,19 @@
 
 import asyncio
 import logging
-import sys
+import re
 from pathlib import Path
 
 import pytest
 
 from process import production, serving
 from taskwell.database.urls import parse_database_url
-from taskwell.logs import FLUSH_SECONDS, MAX_WRITE_BYTES, BatchHandler
+from taskwell.http.access_log import FLUSH_SECONDS, MAX_WRITE_BYTES, AccessLog
 from taskwell.migrations.runner import upgrade
 
-
-class Sink:
-    """What stands in for standard error, and remembers each write."""
-
-    def __init__(self) -> None:
-        self.writes: list[str] = []
-
-    def write(self, text: str) -> None:
-        self.writes.append(text)
-
-    def flush(self) -> None: ...
-
-
-def emit(handler: BatchHandler, text: str) -> None:
-    handler.emit(logging.makeLogRecord({"msg": text}))
+LINE = re.compile(
+    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO taskwell.access request_id=\S+ [A-Z]+ \S+ \d{3} \d+\.\dms"
+)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -36,35 +24,39 @@ def test_what_was_answered_is_in_the_log_when_the_service_ends(workers: int, tmp
     with serving(tmp_path, "serve", "--workers", str(workers), **production(url)) as server:
         ids = [server.http.get("/health").headers["x-request-id"] for _ in range(20)]
         assert server.end() == 0
-        log = server.log.read_text()
-    assert [request_id for request_id in ids if f"request_id={request_id} GET /health 200" not in log] == []
+        lines = [line for line in server.log.read_text().splitlines() if "taskwell.access" in line]
+    assert [
+        request_id for request_id in ids if f"request_id={request_id} GET /health 200" not in "\n".join(lines)
+    ] == []
+    assert [line for line in lines if not LINE.fullmatch(line)] == []
 
 
-def test_writes_are_of_whole_lines_and_small_enough_not_to_be_torn(monkeypatch: pytest.MonkeyPatch) -> None:
-    sink, handler = Sink(), BatchHandler()
-    monkeypatch.setattr(sys, "stderr", sink)
+def test_without_the_level_info_there_is_none(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    access_log = AccessLog()
+    access_log.note("an-id", "GET", "/", 200, 0.001)
+    caplog.set_level(logging.INFO)
+    access_log.flush()
+    assert caplog.messages == []
+
+
+def test_writes_are_of_whole_lines_and_small_enough_not_to_be_torn(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
 
     async def log() -> None:
+        access_log = AccessLog()
         for number in range(1000):
-            emit(handler, f"{number} {'x' * 50}")
-        assert sink.writes == []
+            access_log.note(f"id-{number}", "GET", "/" + "x" * 50, 200, 0.0015)
+        assert caplog.messages == []
+        await asyncio.sleep(2 * FLUSH_SECONDS)
+        assert len(caplog.messages) < 50
+        access_log.note("the-next", "GET", "/", 200, 1)
         await asyncio.sleep(2 * FLUSH_SECONDS)
 
-    for _ in range(2):  # another loop is another beginning
-        sink.writes.clear()
-        asyncio.run(log())
-        assert "".join(sink.writes).splitlines() == [f"{number} {'x' * 50}" for number in range(1000)]
-        assert all(text.endswith("\n") and len(text) <= MAX_WRITE_BYTES for text in sink.writes)
-        assert len(sink.writes) < 20
-
-
-def test_without_a_loop_lines_are_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    sink = Sink()
-    monkeypatch.setattr(sys, "stderr", sink)
-    emit(BatchHandler(), "a line")
-    assert sink.writes == ["a line\n"]
-
-
-def test_a_closed_standard_error_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stderr", None)
-    emit(BatchHandler(), "a line")
+    asyncio.run(log())
+    assert all(len(written) < MAX_WRITE_BYTES for written in caplog.messages)
+    *lines, last = "\n".join(caplog.messages).splitlines()
+    assert [line.partition("request_id=")[2] for line in lines] == [
+        f"id-{number} GET /{'x' * 50} 200 1.5ms" for number in range(1000)
+    ]
+    assert "the-next" in last

@@ -4,16 +4,18 @@ import logging
 import random
 import re
 import time
+from collections.abc import Awaitable
 from http import HTTPStatus
+from typing import Any
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from taskwell.errors import InternalError
+from taskwell.http.access_log import AccessLog
 from taskwell.http.problems import problem_response
 from taskwell.http.segments import route_as_sent
 
-access = logging.getLogger("taskwell.access")
 logger = logging.getLogger("taskwell.problems")
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -27,39 +29,41 @@ MAX_LOGGED_PATH = 256
 
 
 class RequestLayer:
-    """Gives each request its id, routes HEAD as GET, and writes one line to the access log."""
+    """Gives each request its id, routes HEAD as GET, and notes it in the access log."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
+        self._log = AccessLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
+            # The lifespan is over. A worker process is ended by a signal, so that nothing else would do this.
+            self._log.flush()
             return
         started = time.perf_counter()
         method: str = scope["method"]
         if method == "HEAD":
             # A copy: the server reads the method from its own, and sends no body where that is HEAD.
             scope = {**scope, "method": "GET"}
-        scope["state"]["request_id"] = request_id = _request_id(scope)
+        state: dict[str, Any] = scope["state"]
+        state["request_id"] = request_id = _request_id(scope)
         route_as_sent(scope)
-        status = CLIENT_CLOSED_REQUEST
 
-        async def send_with_headers(message: Message) -> None:
-            nonlocal status
+        def send_with_headers(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
-                status = message["status"]
+                state["status"] = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode()), _NOSNIFF]
-            await send(message)
+            return send(message)
 
         try:
             await self.app(scope, receive, send_with_headers)
         except ClientDisconnect:
             pass
         finally:
-            milliseconds = (time.perf_counter() - started) * 1000
             path = scope["path"][:MAX_LOGGED_PATH]
-            access.info("request_id=%s %s %s %d %.1fms", request_id, method, path, status, milliseconds)
+            status = state.get("status", CLIENT_CLOSED_REQUEST)
+            self._log.note(request_id, method, path, status, time.perf_counter() - started)
 
 
 class LastResort:
@@ -69,19 +73,12 @@ class LastResort:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answered = False
-
-        async def watch(message: Message) -> None:
-            nonlocal answered
-            answered = True
-            await send(message)
-
         try:
-            await self.app(scope, receive, watch)
+            await self.app(scope, receive, send)
         except ClientDisconnect:
             raise
         except Exception:
-            if scope["type"] != "http" or answered:
+            if scope["type"] != "http" or "status" in scope["state"]:
                 raise
             logger.exception("request_id=%s %s", scope["state"]["request_id"], HTTPStatus(500).phrase)
             await problem_response(scope, InternalError())(scope, receive, send)
