@@ -23,7 +23,7 @@ from rows import execute
 from service import Client, Json, Service, running, sign
 from taskwell.database import pool
 from taskwell.database.urls import parse_database_url
-from taskwell.http.deadline import DEADLINE_SECONDS
+from taskwell.http.in_flight import DEADLINE_SECONDS
 from taskwell.migrations.runner import upgrade
 
 POOL_MAX = 6
@@ -51,7 +51,7 @@ class Faulty:
 
     def wait_until_noticed(self) -> None:
         """Returns when the service has been told that its connections are closed."""
-        places = self.service.state["tasks"]._get._pool._places
+        places = self.service.state["tasks"]._get._pool._places.idle
         deadline = time.monotonic() + 10
         while any(session and not session.connection.is_closed() for session in places):
             assert time.monotonic() < deadline

@@ -1,6 +1,5 @@
 """The application: the one place where everything meets."""
 
-import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TypedDict, cast
@@ -22,10 +21,12 @@ from taskwell.database.port import Database, Query
 from taskwell.database.postgres import PostgresDatabase
 from taskwell.database.sqlite import SQLiteDatabase
 from taskwell.database.urls import PostgresURL
+from taskwell.deadline import Deadline
 from taskwell.errors import Problem
 from taskwell.http import documentation
 from taskwell.http.cors import CORS
 from taskwell.http.dispatcher import Dispatcher
+from taskwell.http.in_flight import InFlight
 from taskwell.http.outer import LastResort, RequestLayer
 from taskwell.http.problems import handle_http_exception, handle_problem, handle_validation_error
 from taskwell.settings import Settings
@@ -39,7 +40,8 @@ class State(TypedDict):
     verifier: Verifier
     tasks: TaskRepository
     schema_revision: Query
-    body_timeout_seconds: float
+    body_deadline: Deadline
+    in_flight: InFlight
 
 
 class Application(FastAPI):
@@ -70,11 +72,9 @@ def create_app(settings: Settings) -> FastAPI:
                 verifier=verifier,
                 tasks=TaskRepository(database),
                 schema_revision=database.prepare(health.schema_revision),
-                body_timeout_seconds=settings.TASKWELL_BODY_TIMEOUT_SECONDS,
+                body_deadline=Deadline(settings.TASKWELL_BODY_TIMEOUT_SECONDS),
+                in_flight=InFlight(settings.TASKWELL_MAX_IN_FLIGHT),
             )
-        # A worker process is ended by a signal, before Python would do this.
-        for handler in logging.getLogger("taskwell.access").handlers:
-            handler.flush()
 
     app = Application(
         title="Taskwell",

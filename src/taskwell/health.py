@@ -1,5 +1,6 @@
 """Is the process up, and can it do its job. Neither asks for a token."""
 
+import asyncio
 from typing import Literal
 
 from fastapi import APIRouter, Request
@@ -9,8 +10,8 @@ from sqlalchemy import Select, String, column, select, table
 import taskwell
 from taskwell.auth.tokens import Verifier
 from taskwell.database.port import Query
-from taskwell.errors import AuthUnavailable, InternalError, NotMigrated, NotReady, Problem
-from taskwell.http.deadline import within_deadline
+from taskwell.errors import AuthUnavailable, DatabaseError, InternalError, NotMigrated, NotReady, Problem
+from taskwell.http.in_flight import DEADLINE_SECONDS
 from taskwell.http.openapi import Responses, problem_responses
 from taskwell.migrations import HEAD, NEWER_SCHEMA
 
@@ -59,7 +60,7 @@ async def ready(request: Request) -> Readiness:
     if not verifier.keys.ready:
         raise AuthUnavailable(_NO_KEYS)
     try:
-        await within_deadline(check_schema(request.state.schema_revision))
+        await check_schema(request.state.schema_revision)
     except NotMigrated as problem:
         raise NotReady(f"database: {problem.detail}", cause=problem.cause) from problem
     except Problem as problem:
@@ -72,9 +73,13 @@ async def check_schema(schema_revision: Query) -> None:
 
     Raises:
         NotMigrated: it has another, or none.
-        DatabaseError: it cannot be reached.
+        DatabaseError: it cannot be reached, or does not answer in five seconds.
     """
-    found = [revision for (revision,) in await schema_revision()]
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            found = [revision for (revision,) in await schema_revision()]
+    except TimeoutError:
+        raise DatabaseError(cause=f"no answer within {DEADLINE_SECONDS} s") from None
     if found != [HEAD]:
         # Our revisions are numbered; one that is no lower number is of a later version, or of another program.
         behind = all(str(revision) < HEAD for revision in found)

@@ -32,7 +32,7 @@ async def authenticate(request: Request) -> None:
         raise AuthInvalid(str(error)) from None
     except KeysUnavailable:
         raise AuthUnavailable(cause="no key set has arrived yet") from None
-    if user != request.path_params["user_id"]:
+    if user != request.scope["path_params"]["user_id"]:
         raise AuthForbidden
     state["owner"] = user
 

@@ -1,12 +1,11 @@
 """Reading a request's body: bounded in size and time, and strictly JSON."""
 
-import asyncio
 import json
 import re
 from codecs import BOM_UTF8
 from typing import NoReturn
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from taskwell.errors import (
     MalformedRequest,
@@ -18,7 +17,7 @@ from taskwell.errors import (
 
 MAX_BODY_BYTES = 64 * 1024
 
-_JSON = re.compile(r"application/([a-z0-9!#$&^_.-]+\+)?json")
+_JSON = re.compile(rb"application/([a-z0-9!#$&^_.-]+\+)?json")
 
 
 class JSONRequest(Request):
@@ -33,25 +32,30 @@ class JSONRequest(Request):
         """
         if not hasattr(self, "_body"):
             try:
-                async with asyncio.timeout(self.state.body_timeout_seconds):
-                    self._body = await self._read()
+                self._body = await self.scope["state"]["body_deadline"].run(self._read())
             except TimeoutError:
                 raise RequestTimeout from None
         return self._body
 
     async def _read(self) -> bytes:
-        declared = self._header(b"content-length", "0")
-        if declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
+        declared = self._header(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > MAX_BODY_BYTES:
             raise PayloadTooLarge
-        body = b""
-        async for chunk in self.stream():
-            body += chunk
+        body, more = b"", True
+        while more:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
             if len(body) > MAX_BODY_BYTES:
                 raise PayloadTooLarge
         return body
 
-    def _header(self, wanted: bytes, default: str) -> str:
-        return next((value.decode("latin-1") for name, value in self.scope["headers"] if name == wanted), default)
+    def _header(self, name: bytes, default: bytes) -> bytes:
+        # Of several the first.
+        headers: list[tuple[bytes, bytes]] = self.scope["headers"]
+        return dict(reversed(headers)).get(name, default)
 
     async def json(self) -> object:
         """The body as Python values.
@@ -64,17 +68,17 @@ class JSONRequest(Request):
             body = await self.body()
             if not body:
                 raise MalformedRequest("The request's body is empty; send a JSON object.")
-            if not _is_json(self._header(b"content-type", "")):
+            if not _is_json(self._header(b"content-type", b"")):
                 raise UnsupportedMediaType
-            if self._header(b"content-encoding", "identity").lower() != "identity":
+            if self._header(b"content-encoding", b"identity").lower() != b"identity":
                 raise UnsupportedMediaType("Send the body uncompressed, without Content-Encoding.")
             self._json = parse_json(body)
         return self._json
 
 
-def _is_json(content_type: str) -> bool:
+def _is_json(content_type: bytes) -> bool:
     """Whether the media type is `application/json` or `application/*+json` (RFC 6839, section 3.1)."""
-    media_type = content_type.partition(";")[0].strip().lower()
+    media_type = content_type.partition(b";")[0].strip().lower()
     return bool(_JSON.fullmatch(media_type))
 
 

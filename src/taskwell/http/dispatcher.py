@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from taskwell.errors import Problem
 from taskwell.http.body import JSONRequest
-from taskwell.http.deadline import within_deadline
+from taskwell.http.in_flight import InFlight
 from taskwell.http.problems import handle_problem
 from taskwell.http.route import PRIVATE, GuardedRoute
 
@@ -89,6 +89,8 @@ class _Endpoint:
     def __init__(self, route: GuardedRoute) -> None:
         self._guard = route.guard
         self._call = _Call(route.dependant)
+        self._dependencies = [(str(one.name), _Call(one)) for one in route.dependant.dependencies]
+        self._reads_body = route.body_field is not None
         self._status = route.status_code or 200
         self._adds_headers = route.dependant.response_param_name is not None
         self._has_content = route.response_field is not None
@@ -101,10 +103,17 @@ class _Endpoint:
         """The route's answer, or None where something is not in order."""
         await self._guard(request)
         added = _NoHeaders() if self._adds_headers else None
-        arguments = await self._call.arguments(request, added)
+        body = await request.json() if self._reads_body else None
+        arguments = self._call.arguments(request, added, body)
         if arguments is None:
             return None
-        result = await within_deadline(self._call.function(**arguments))
+        for name, call in self._dependencies:
+            needed = call.arguments(request, added, body)
+            if needed is None:
+                return None
+            arguments[name] = await call.function(**needed)
+        in_flight: InFlight = request.scope["state"]["in_flight"]
+        result = await in_flight.run(self._call.function, **arguments)
         content, headers = b"", list[tuple[bytes, bytes]]()
         if self._has_content:
             content = orjson.dumps(result, option=orjson.OPT_UTC_Z)
@@ -131,35 +140,30 @@ class _Call:
 
     def __init__(self, dependant: Dependant) -> None:
         self.function = cast("Callable[..., Awaitable[Any]]", dependant.call)
-        self._dependant = dependant
-        self._dependencies = [(str(one.name), _Call(one)) for one in dependant.dependencies]
+        self._takes_request = dependant.request_param_name
+        self._takes_response = dependant.response_param_name
         self._path = [(field.name, field.alias, field.validate) for field in dependant.path_params]
         self._query = {field.alias: (field.name, field.validate) for field in dependant.query_params}
         self._defaults = {field.name: field.get_default() for field in dependant.query_params}
         self._body = [(field.name, field.validate) for field in dependant.body_params]
 
-    async def arguments(self, request: JSONRequest, response: Response | None) -> Arguments | None:
-        """What to call it with, or None where something is not in order."""
+    def arguments(self, request: JSONRequest, response: Response | None, body: object) -> Arguments | None:
+        """What to call it with, the results of its dependencies apart, or None where something is not in order."""
         arguments = self._defaults.copy()
         for name, alias, validate in self._path:
-            arguments[name], errors = validate(request.path_params[alias])
+            arguments[name], errors = validate(request.scope["path_params"][alias])
             if errors:
                 return None
         if self._query and request.scope["query_string"] and not self._take_query(request.scope, arguments):
             return None
         for name, validate in self._body:
-            arguments[name], errors = validate(await request.json())
+            arguments[name], errors = validate(body)
             if errors:
                 return None
-        if self._dependant.request_param_name:
-            arguments[self._dependant.request_param_name] = request
-        if self._dependant.response_param_name:
-            arguments[self._dependant.response_param_name] = response
-        for name, call in self._dependencies:
-            needed = await call.arguments(request, response)
-            if needed is None:
-                return None
-            arguments[name] = await call.function(**needed)
+        if self._takes_request:
+            arguments[self._takes_request] = request
+        if self._takes_response:
+            arguments[self._takes_response] = response
         return arguments
 
     def _take_query(self, scope: Scope, arguments: Arguments) -> bool:
@@ -176,7 +180,7 @@ class _Call:
 
 
 def _is_known(dependant: Dependant) -> bool:
-    """Whether a function, and all that it depends on, is asynchronous and asks for nothing but what is provided here."""
+    """Whether a function, and each that it depends on, is asynchronous and asks for nothing but what is provided here."""
     if any(getattr(dependant, one.name) for one in fields(dependant) if one.name not in _PROVIDED | _NOTED):
         return False
     call = dependant.call

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from taskwell.errors import UnprocessableRequest, Violation
 from taskwell.http.body import JSONRequest
-from taskwell.http.deadline import within_deadline
+from taskwell.http.in_flight import InFlight
 
 PRIVATE = [(b"cache-control", b"private, no-cache"), (b"vary", b"Authorization")]
 """Headers of every answer that holds a user's data."""
@@ -43,7 +43,8 @@ class GuardedRoute(APIRoute):
             _refuse_repetition(request, parameters)
             if reads_body:
                 await request.json()
-            response = await within_deadline(handle(request))
+            in_flight: InFlight = request.state.in_flight
+            response = await in_flight.run(handle, request)
             response.raw_headers += PRIVATE
             return response
 

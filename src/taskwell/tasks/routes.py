@@ -28,7 +28,7 @@ router = APIRouter(prefix="/api/{user_id:segment}/tasks", tags=["tasks"], route_
 
 
 async def _repository(request: Request) -> TaskRepository:
-    tasks: TaskRepository = request.state.tasks
+    tasks: TaskRepository = request.scope["state"]["tasks"]
     return tasks
 
 

@@ -1,0 +1,98 @@
+"""Overload: more requests in flight than the service takes are turned away at once, and nobody else is."""
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from http.client import HTTPResponse
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from problem import assert_problem
+from service import Client, Service, running, sign
+
+MAX_IN_FLIGHT = 3
+
+
+@pytest.fixture(params=["on", "off"])
+def narrow(request: pytest.FixtureRequest, new_database_url: Callable[[str], str]) -> Iterator[Service]:
+    """A service that takes three requests at once, though it has connections for more."""
+    settings: dict[str, Any] = {"TASKWELL_MAX_IN_FLIGHT": str(MAX_IN_FLIGHT), "TASKWELL_DISPATCHER": request.param}
+    with running("postgres", DATABASE_URL=new_database_url("postgres"), **settings) as service:
+        yield service
+
+
+@asynccontextmanager
+async def blocked(service: Service, client: Client) -> AsyncIterator[None]:
+    """Holds the row that every write of the client's user needs."""
+    connection = await asyncpg.connect(service.url_of_database)
+    async with connection.transaction():
+        await connection.execute("SELECT FROM owner WHERE user_id = $1 FOR UPDATE", client.user)
+        yield
+    await connection.close()
+
+
+def test_what_is_too_much_is_turned_away_at_once_and_what_was_taken_is_done(narrow: Service) -> None:
+    client, other = narrow.client(), narrow.client()
+    client.create("first")
+
+    async def main() -> None:
+        async with blocked(narrow, client):
+            taken = [
+                asyncio.ensure_future(asyncio.to_thread(client.create, str(number))) for number in range(MAX_IN_FLIGHT)
+            ]
+            await asyncio.sleep(0.3)
+            for method, path, body in (("GET", "", None), ("POST", "", {"title": "no"}), ("DELETE", "1", None)):
+                started = time.monotonic()
+                answer = await asyncio.to_thread(other.request, method, path, json=body)
+                assert time.monotonic() - started < 0.5
+                assert_problem(answer, 503, "OVERLOADED")
+                assert int(answer.headers["retry-after"]) > 0
+            # What needs nothing of the database is answered as ever.
+            assert (await asyncio.to_thread(narrow.http.get, "/health")).status_code == 200
+            assert (await asyncio.to_thread(narrow.http.get, "/health/ready")).status_code == 200
+            assert_problem(await asyncio.to_thread(narrow.http.get, other.home), 401, "AUTH_MISSING")
+        assert {(await task)["title"] for task in taken} == {"0", "1", "2"}
+
+    asyncio.run(main())
+    assert other.titles() == []
+    assert len(client.titles()) == 1 + MAX_IN_FLIGHT
+
+
+def test_slow_uploads_keep_nobody_out(narrow: Service) -> None:
+    client = narrow.client()
+    address = urlsplit(narrow.url)
+    head = (
+        f"POST {client.home} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {sign(client.user)}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 17\r\n\r\n"
+    )
+    uploads = [socket.create_connection((address.hostname, address.port), timeout=10) for _ in range(20)]
+    for upload in uploads:
+        upload.sendall(head.encode() + b'{"title":')
+    with ThreadPoolExecutor(MAX_IN_FLIGHT) as threads:
+        assert [one["title"] for one in threads.map(client.create, ["a"] * 20)] == ["a"] * 20
+    for upload in uploads:
+        upload.sendall(b' "slow"')
+        upload.sendall(b"}")
+        answer = HTTPResponse(upload)
+        answer.begin()
+        assert answer.status == 201
+        answer.read()
+        upload.close()
+
+
+def test_a_burst_loses_nothing_and_does_nothing_twice(narrow: Service) -> None:
+    """Each request is either done or turned away; the next one after the burst is done."""
+    client = narrow.client()
+    with ThreadPoolExecutor(30) as threads:
+        jobs = [threads.submit(client.request, "POST", json={"title": str(number)}) for number in range(150)]
+        answers = [job.result() for job in jobs]
+    assert {answer.status_code for answer in answers} <= {201, 503}
+    done = [answer.json()["title"] for answer in answers if answer.status_code == 201]
+    assert sorted(client.titles()) == sorted(done)
+    assert client.create()
