@@ -85,7 +85,7 @@ def test_the_server_plans_a_named_statement_once(
         client = service.client()
         task = client.create()
         client.request("GET", task["id"])
-        (session,) = [one for one in service.state["tasks"]._get._pool._places if one]
+        (session,) = [one for one in service.state["tasks"]._get._pool._places.idle if one]
         known = asyncio.run_coroutine_threadsafe(
             session.connection.fetch("SELECT name FROM pg_prepared_statements WHERE name <> ''"),
             session.connection._loop,

@@ -89,7 +89,7 @@ _UNFIT = (
 @contextmanager
 def _named(option: str) -> Generator[None]:
     try:
-        with translated():
+        with translated:
             yield
     except DatabaseError as failure:
         if isinstance(failure.__cause__, asyncpg.InsufficientPrivilegeError):

@@ -8,8 +8,7 @@ itself, are a `DatabaseError` here. What it says of *our statement* is a bug, an
 import logging
 import sqlite3
 import ssl
-from collections.abc import Generator
-from contextlib import contextmanager
+from types import TracebackType
 
 import asyncpg
 
@@ -57,25 +56,33 @@ _OUR_MISTAKES = (
 )
 
 
-@contextmanager
-def translated() -> Generator[None]:
+class _Translated:
     """Turns the failures of a driver into `DatabaseError`, in this one place."""
-    try:
-        yield
-    except asyncpg.UndefinedTableError as error:
+
+    def __enter__(self) -> None: ...
+
+    # Not a generator, as entering and leaving one takes longer than a query's way through the pool.
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, FAILURES):
+            _raise_translated(error)
+
+
+translated = _Translated()
+
+
+def _raise_translated(error: Exception) -> None:
+    if isinstance(error, asyncpg.UndefinedTableError) or "no such table" in str(error):
         raise NotMigrated(cause=str(error)) from error
-    except asyncpg.InsufficientPrivilegeError as error:
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
         raise DatabaseError(cause=str(error)) from error
-    except _OUR_MISTAKES as error:
-        _forget_values(error)
-        if not _breaks_a_check(error):
-            raise
-        logger.exception("A task breaks a rule of the database, and validation let it through")
-        raise UnprocessableRequest("The task breaks a rule of the database.") from error
-    except FAILURES as error:
-        if "no such table" in str(error):
-            raise NotMigrated(cause=str(error)) from error
+    if not isinstance(error, _OUR_MISTAKES):
         raise DatabaseError(cause=f"{type(error).__name__}: {error}") from error
+    _forget_values(error)
+    if _breaks_a_check(error):
+        logger.error("A task breaks a rule of the database, and validation let it through", exc_info=error)
+        raise UnprocessableRequest("The task breaks a rule of the database.") from error
 
 
 def _forget_values(error: Exception) -> None:

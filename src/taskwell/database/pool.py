@@ -1,7 +1,6 @@
 """A small pool of connections to PostgreSQL that outlives them.
 
-It is a stack of places, each with a connection or without one; the connection used last is on top, so that the rest may be idle. Nothing
-is asked of a connection before it is used: asyncpg knows by itself when one was closed, and a ping would be a round
+The connection used last is taken first, so that the rest may be idle. Nothing is asked of a connection before it is used: asyncpg knows by itself when one was closed, and a ping would be a round
 trip. What fails nevertheless is tried again where that cannot do harm; see
 docs/adr/0007-what-is-tried-again.md.
 """
@@ -19,9 +18,9 @@ import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
 from taskwell.database.failures import FAILURES, LOST, PERMANENT, translated
-from taskwell.database.port import Row, wait_in_line
+from taskwell.database.line import Line
+from taskwell.database.port import Row
 
-STATEMENT_SECONDS = 5
 CLOSE_SECONDS = 0.5
 
 # A connection that has not been used for a while may be gone without a word. When it says nothing for so long, what may
@@ -61,17 +60,26 @@ class Session:
         self.used_at = time.monotonic()
 
     @property
+    def idle_seconds(self) -> float:
+        """How long it has not been used."""
+        return time.monotonic() - self.used_at
+
+    @property
     def usable(self) -> bool:
         """Whether nothing is known against it."""
-        return not self.connection.is_closed() and time.monotonic() - self.used_at < MAX_IDLE_SECONDS
+        return not self.connection.is_closed() and self.idle_seconds < MAX_IDLE_SECONDS
 
     @property
     def owes_an_answer(self) -> bool:
         """Whether an answer may still come, because its caller did not wait for it."""
         return self._in_use and not self.connection.is_closed()
 
-    async def fetch(self, sql: str, arguments: Sequence[object], seconds: float) -> Sequence[Row]:
-        """Runs one statement."""
+    async def fetch(self, sql: str, arguments: Sequence[object], seconds: float | None = None) -> Sequence[Row]:
+        """Runs one statement.
+
+        Raises:
+            TimeoutError: there was no answer within `seconds`.
+        """
         self._in_use = True
         try:
             rows = await self._run(sql, arguments, seconds)
@@ -83,7 +91,7 @@ class Session:
         self.used_at = time.monotonic()
         return cast("list[Row]", rows)
 
-    async def _run(self, sql: str, arguments: Sequence[object], seconds: float) -> list[asyncpg.Record]:
+    async def _run(self, sql: str, arguments: Sequence[object], seconds: float | None) -> list[asyncpg.Record]:
         statement = self._statements.get(sql)
         if statement is None:
             name = f"taskwell_{next(self._numbers)}" if self._named else ""
@@ -104,8 +112,8 @@ class Pool:
     def __init__(self, connect: Callable[[], Awaitable[Session]], minimum: int, maximum: int) -> None:
         self._connect = connect
         self._minimum = minimum
-        self._places: list[Session | None] = [None] * maximum
-        self._free = asyncio.Semaphore(maximum)
+        # Each place with a connection or without one.
+        self._places: Line[Session | None] = Line([None] * maximum)
         self._turns = asyncio.Semaphore(CONNECTING_AT_ONCE)
         self._away_since = self._failed_at = -math.inf
         self._closing: set[asyncio.Task[None]] = set()
@@ -115,14 +123,14 @@ class Pool:
         attempts = [self._connect_in_turn() for _ in range(self._minimum)]
         for number, result in enumerate(await asyncio.gather(*attempts, return_exceptions=True), start=1):
             if isinstance(result, Session):
-                self._places[-number] = result
+                self._places.idle[-number] = result
             elif not isinstance(result, FAILURES):
                 raise result
 
     async def close(self) -> None:
         """Closes the connections, also those that still owe an answer."""
-        idle = [session for session in self._places if session]
-        self._places = []
+        idle = [session for session in self._places.idle if session]
+        self._places.idle.clear()
         await asyncio.gather(*self._closing, *[session.close() for session in idle])
 
     async def fetch(self, sql: str, arguments: Sequence[object], *, repeatable: bool) -> Sequence[Row]:
@@ -130,17 +138,16 @@ class Pool:
 
         Raises:
             Overloaded: none became free within two seconds.
-            DatabaseError: the database cannot be reached, failed, or did not answer within five seconds.
+            DatabaseError: the database cannot be reached, or failed.
         """
-        await wait_in_line(self._free)
-        session = self._places.pop()
+        session = await self._places.take()
         try:
-            with translated():
+            with translated:
                 if session is None or not session.usable:
                     session = await self._replace(session)
-                is_trusted = not repeatable or time.monotonic() - session.used_at < TRUSTED_SECONDS
+                is_trusted = not repeatable or session.idle_seconds < TRUSTED_SECONDS
                 try:
-                    return await session.fetch(sql, arguments, STATEMENT_SECONDS if is_trusted else SILENCE_SECONDS)
+                    return await session.fetch(sql, arguments, None if is_trusted else SILENCE_SECONDS)
                 except LOST as error:
                     self._give_up_older_than(session)
                     if not repeatable:
@@ -148,7 +155,7 @@ class Pool:
                     logger.warning("a statement is run again, as its answer was lost: %r", error)
                 await session.close()
                 session = await self._replace(session)
-                return await session.fetch(sql, arguments, STATEMENT_SECONDS)
+                return await session.fetch(sql, arguments)
         finally:
             self._give_back(session)
 
@@ -160,10 +167,9 @@ class Pool:
             closing.add_done_callback(self._closing.discard)
             return
         if session is None or session.connection.is_closed():
-            self._places.insert(0, None)
+            self._places.give(None, to_be_taken_last=True)
         else:
-            self._places.append(session)
-        self._free.release()
+            self._places.give(session)
 
     async def _close_and_give_back(self, session: Session) -> None:
         await session.close()
@@ -187,7 +193,7 @@ class Pool:
 
     def _give_up_older_than(self, lost: Session) -> None:
         """What took one connection took those that were idle for even longer."""
-        for idle in self._places:
+        for idle in self._places.idle:
             if idle and idle.used_at <= lost.used_at:
                 idle.connection.terminate()
 
@@ -201,10 +207,11 @@ class Pool:
 
     async def _connect_in_turn(self) -> Session:
         async with self._turns:
-            if self._places and (idle := self._places[-1]) and idle.usable:
+            places = self._places.idle
+            if places and (idle := places[-1]) and idle.usable:
                 # Given back while this caller waited for its turn: one connection less to make.
-                self._places.pop()
-                self._places.insert(0, None)
+                places.pop()
+                places.insert(0, None)
                 return idle
             session = await self._connect()
             self._failed_at = -math.inf

@@ -4,7 +4,6 @@ A statement is prepared once, at start, and then run by name of its parameters. 
 commits by itself; there is no session, no transaction to forget, no second round trip.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -14,10 +13,6 @@ from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import ClauseElement
-
-from taskwell.errors import Overloaded
-
-WAIT_SECONDS = 2
 
 Row = Sequence[object]
 """A row of an answer: its values, in the order of the statement's columns."""
@@ -29,8 +24,10 @@ class Query(Protocol):
     async def __call__(self, **parameters: object) -> Sequence[Row]:
         """Runs the statement and returns its rows; a write is committed, and on disk, before it returns.
 
+        How long that may take the caller decides.
+
         Raises:
-            DatabaseError: the database failed, cannot be reached, or did not answer in time.
+            DatabaseError: the database failed, or cannot be reached.
             Overloaded: no connection became free in time; nothing was sent.
         """
         ...
@@ -52,22 +49,6 @@ class Database(Protocol):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-
-
-async def wait_in_line(line: asyncio.Semaphore) -> None:
-    """Takes one of what `line` counts.
-
-    Raises:
-        Overloaded: none became free in time.
-    """
-    if not line.locked():
-        await line.acquire()
-        return
-    try:
-        async with asyncio.timeout(WAIT_SECONDS):
-            await line.acquire()
-    except TimeoutError:
-        raise Overloaded(cause=f"no database connection became free within {WAIT_SECONDS} s") from None
 
 
 @dataclass(frozen=True, slots=True)

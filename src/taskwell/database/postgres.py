@@ -28,7 +28,7 @@ async def connect(url: PostgresURL) -> asyncpg.Connection:
     Raises:
         DatabaseError: it cannot be had within two seconds.
     """
-    with translated():
+    with translated:
         return await _connect(url)
 
 

@@ -20,7 +20,8 @@ from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.expression import ReturnsRows
 
 from taskwell.database.failures import translated
-from taskwell.database.port import CompiledStatement, Query, Row, compile_statement, wait_in_line
+from taskwell.database.line import Line
+from taskwell.database.port import CompiledStatement, Query, Row, compile_statement
 
 BUSY_SECONDS = 5
 
@@ -72,12 +73,13 @@ class Worker:
     def __init__(self, path: Path, name: str) -> None:
         self._path = path
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"sqlite-{name}")
-        self._line = asyncio.Semaphore(1)
+        self._line: Line[sqlite3.Connection] = Line()
 
     async def open(self) -> None:
         """Opens the connection."""
-        with translated():
+        with translated:
             self.connection = await self._run(lambda: connect(self._path))
+        self._line.give(self.connection)
 
     async def close(self) -> None:
         """Closes it, when the statement under way is done."""
@@ -91,12 +93,12 @@ class Worker:
             Overloaded: others were before it for two seconds; nothing was done.
             DatabaseError: the database failed, or another process held its lock for five seconds.
         """
-        await wait_in_line(self._line)
+        connection = await self._line.take()
         try:
-            with translated():
-                return await self._run(lambda: self.connection.execute(sql, arguments).fetchall())
+            with translated:
+                return await self._run(lambda: connection.execute(sql, arguments).fetchall())
         finally:
-            self._line.release()
+            self._line.give(connection)
 
     async def _run(self, job: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, job)

@@ -83,7 +83,7 @@ async def _postgres(settings: Settings, url: PostgresURL) -> AsyncIterator[Findi
         yield Finding("fail", "database", f"{place}: {_reason(problem)}", _remedy(problem))
         return
     try:
-        with translated():
+        with translated:
             way = await _route(settings, url, connection)
         yield way
         yield _encryption(connection)

@@ -84,7 +84,7 @@ def run(url: DatabaseURL, do: Command[T]) -> T:
     Raises:
         DatabaseError: the database cannot be reached, or refuses.
     """
-    with translated(), _refused():
+    with translated, _refused():
         if isinstance(url, PostgresURL):
             return asyncio.run(_run_on_postgres(url, do))
         return _run_on_sqlite(url.path, do)

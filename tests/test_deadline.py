@@ -1,0 +1,146 @@
+"""Time limits, and waiting in line: what is promised also when a limit and an answer come at the same moment."""
+
+import asyncio
+import time
+
+import pytest
+
+from taskwell.database import line
+from taskwell.database.line import Line
+from taskwell.deadline import Deadline
+from taskwell.errors import Overloaded
+
+
+def test_each_is_ended_when_its_own_time_is_over() -> None:
+    deadline = Deadline(0.2)
+
+    async def ended_after(pause: float) -> float:
+        await asyncio.sleep(pause)
+        started = time.monotonic()
+        with pytest.raises(TimeoutError):
+            await deadline.run(asyncio.sleep(10))
+        return time.monotonic() - started
+
+    async def main() -> list[float]:
+        return await asyncio.gather(*map(ended_after, (0, 0.05, 0.1, 0.5)))
+
+    assert all(0.19 < seconds < 0.4 for seconds in asyncio.run(main()))
+    assert len(deadline) == 0
+
+
+def test_what_is_done_in_time_is_left_alone() -> None:
+    async def main() -> list[int]:
+        deadline = Deadline(0.1)
+
+        async def work() -> list[int]:
+            done = [await deadline.run(asyncio.sleep(0.04, number)) for number in range(4)]
+            assert len(deadline) == 0
+            # The timer of the first comes and finds nobody.
+            await asyncio.sleep(0.2)
+            return done
+
+        return await work()
+
+    assert asyncio.run(main()) == [0, 1, 2, 3]
+
+
+def test_what_others_cancel_stays_cancelled() -> None:
+    async def main() -> None:
+        deadline = Deadline(0.1)
+        task = asyncio.create_task(deadline.run(asyncio.sleep(10)))
+        await asyncio.sleep(0)
+        assert len(deadline) == 1
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert len(deadline) == 0
+
+        # By both at the same time.
+        async def stubborn() -> None:
+            try:
+                await asyncio.sleep(10)
+            finally:
+                await asyncio.sleep(0.1)
+
+        task = asyncio.create_task(deadline.run(stubborn()))
+        await asyncio.sleep(0.15)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+
+
+def test_what_ends_well_although_its_time_is_over_has_ended_well() -> None:
+    async def unmoved() -> str:
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            return "done"
+        raise AssertionError
+
+    async def main() -> None:
+        assert await Deadline(0.05).run(unmoved()) == "done"
+        task = asyncio.current_task()
+        assert task
+        assert task.cancelling() == 0
+
+    asyncio.run(main())
+
+
+def test_who_came_first_gets_the_next() -> None:
+    async def main() -> list[str]:
+        places = Line(["a"])
+        got = list[str]()
+
+        async def use(name: str) -> None:
+            place = await places.take()
+            got.append(name + place)
+            await asyncio.sleep(0.01)
+            places.give(place)
+
+        await asyncio.gather(*[use(str(number)) for number in range(4)])
+        assert places.idle == ["a"]
+        return got
+
+    assert asyncio.run(main()) == ["0a", "1a", "2a", "3a"]
+
+
+def test_nothing_is_lost_when_it_comes_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line, "WAIT_SECONDS", 0.05)
+
+    async def main() -> None:
+        places = Line(["a"])
+        assert await places.take() == "a"
+        waiting = [asyncio.create_task(places.take()) for _ in range(2)]
+        for task in waiting:
+            with pytest.raises(Overloaded):
+                await task
+        # Given and cancelled in the same turn of the loop, in either order.
+        for give_first in (True, False):
+            task = asyncio.create_task(places.take())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            first, second = places.give, task.cancel
+            if give_first:
+                first("a")
+                second()
+            else:
+                second()
+                first("a")
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert places.idle == ["a"]
+            assert await places.take() == "a"
+
+    asyncio.run(main())
+
+
+def test_the_last_given_is_the_first_taken_unless_it_is_told_to_be_last() -> None:
+    async def main() -> list[str]:
+        places = Line(["a"])
+        places.give("b")
+        places.give("c", to_be_taken_last=True)
+        return [await places.take() for _ in range(3)]
+
+    assert asyncio.run(main()) == ["b", "a", "c"]
