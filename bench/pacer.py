@@ -55,8 +55,12 @@ async def _pace(url: str, request: Callable[[], bytes], per_second: float, secon
     answers: list[Answer] = []
 
     async def connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection that the server has taken: the kernel gives it to us before that."""
         async with turns:
-            return await asyncio.open_connection(where.hostname, where.port)
+            reader, writer = await asyncio.open_connection(where.hostname, where.port)
+            writer.write(f"GET /health HTTP/1.1\r\nHost: {where.netloc}\r\n\r\n".encode())
+            await _read_status(reader)
+            return reader, writer
 
     async def ask(wire: tuple[asyncio.StreamReader, asyncio.StreamWriter], begin: float) -> None:
         reader, writer = wire

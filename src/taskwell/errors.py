@@ -18,6 +18,7 @@
     ├── InternalError            500  INTERNAL_ERROR
     ├── AuthUnavailable          503  AUTH_UNAVAILABLE
     └── Overloaded               503  OVERLOADED
+        └── TurnedAway           503
 
 Code that meets a failure raises one of these and goes no further; nothing between it and the
 handlers in `taskwell.http.problems` catches it.
@@ -226,3 +227,7 @@ class Overloaded(Problem):
     code = "OVERLOADED"
     default_detail = "The service is busy. Try again in a moment."
     retry_after_seconds = 1
+
+
+class TurnedAway(Overloaded):
+    """More requests than are worked on at once. There may be thousands in a second, so the log has one line for all."""

@@ -101,6 +101,8 @@ class _Endpoint:
 
     async def answer(self, request: JSONRequest) -> tuple[Message, Message] | None:
         """The route's answer, or None where something is not in order."""
+        in_flight: InFlight = request.scope["state"]["in_flight"]
+        in_flight.require_room()
         await self._guard(request)
         added = _NoHeaders() if self._adds_headers else None
         body = await request.json() if self._reads_body else None
@@ -112,7 +114,6 @@ class _Endpoint:
             if needed is None:
                 return None
             arguments[name] = await call.function(**needed)
-        in_flight: InFlight = request.scope["state"]["in_flight"]
         result = await in_flight.run(self._call.function, **arguments)
         content, headers = b"", list[tuple[bytes, bytes]]()
         if self._has_content:

@@ -4,16 +4,21 @@ More at once than the database keeps up with do not get more done; each of them 
 body is there, so that slow uploads keep nobody out; see docs/adr/0009-shed-by-requests-in-flight.md.
 """
 
+import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import ParamSpec, TypeVar
 
 from taskwell.deadline import Deadline
-from taskwell.errors import DatabaseError, Overloaded
+from taskwell.errors import DatabaseError, TurnedAway
 
 DEADLINE_SECONDS = 5
+SECONDS_BETWEEN_LINES = 1
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+logger = logging.getLogger("taskwell.problems")
 
 
 class InFlight:
@@ -22,16 +27,31 @@ class InFlight:
     def __init__(self, maximum: int) -> None:
         self._maximum = maximum
         self._deadline = Deadline(DEADLINE_SECONDS)
+        self._turned_away = 0
+        self._tell_at = 0.0
+
+    def require_room(self) -> None:
+        """To be asked before anything is done for a request, so that turning it away costs little.
+
+        Raises:
+            TurnedAway: there are `maximum` already.
+        """
+        if len(self._deadline) < self._maximum:
+            return
+        self._turned_away += 1
+        if time.monotonic() > self._tell_at:
+            logger.warning("%d requests are in flight: %d more turned away", self._maximum, self._turned_away)
+            self._turned_away, self._tell_at = 0, time.monotonic() + SECONDS_BETWEEN_LINES
+        raise TurnedAway
 
     async def run(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Does `work`.
 
         Raises:
-            Overloaded: there are `maximum` already; nothing was done.
+            TurnedAway: there are `maximum` already; nothing was done.
             DatabaseError: the time is over.
         """
-        if len(self._deadline) >= self._maximum:
-            raise Overloaded(cause=f"{self._maximum} requests are in flight")
+        self.require_room()
         try:
             return await self._deadline.run(work(*args, **kwargs))
         except TimeoutError:

@@ -25,6 +25,7 @@ from taskwell.errors import (
     NotFound,
     PayloadTooLarge,
     Problem,
+    TurnedAway,
     UnprocessableRequest,
     Violation,
 )
@@ -83,15 +84,16 @@ def _prefers_problem_json(accept: Sequence[str]) -> bool:
 
 async def handle_problem(request: Request, problem: Problem) -> Response:
     """Answers a problem of ours. Expected ones are told to the log at INFO, outages at WARNING."""
-    level = logging.WARNING if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR else logging.INFO
-    logger.log(
-        level,
-        "request_id=%s %s %s: %s",
-        request.state.request_id,
-        problem.status,
-        problem.code,
-        problem.cause or problem.detail,
-    )
+    if not isinstance(problem, TurnedAway):
+        level = logging.WARNING if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR else logging.INFO
+        logger.log(
+            level,
+            "request_id=%s %s %s: %s",
+            request.state.request_id,
+            problem.status,
+            problem.code,
+            problem.cause or problem.detail,
+        )
     return problem_response(request.scope, problem)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from http import HTTPStatus
 from typing import Any, cast
 
 from starlette.responses import Response
@@ -15,6 +16,9 @@ logger = logging.getLogger("taskwell.problems")
 
 REQUEST_SECONDS = 10
 MAX_HEAD_BYTES = 64 * 1024
+
+# After a 503 a connection's next request is not read for so long.
+UNAVAILABLE_SECONDS = 0.1
 
 
 class _Joining:
@@ -77,6 +81,13 @@ class HTTPProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._request_has_come()
         super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.scope["state"].get("status") == HTTPStatus.SERVICE_UNAVAILABLE:
+            # It said when to come back. Who asks again at once would keep the process busy with turning away.
+            self.flow.pause_reading()
+            self.loop.call_later(UNAVAILABLE_SECONDS, self.flow.resume_reading)
 
     def _expect_request(self) -> None:
         if self._deadline is None:

@@ -38,12 +38,13 @@ class GuardedRoute(APIRoute):
         parameters = {field.alias for field in self.dependant.query_params}
 
         async def guarded(request: Request) -> Response:
+            in_flight: InFlight = request.state.in_flight
+            in_flight.require_room()
             await self.guard(request)
             request = JSONRequest(request.scope, request.receive)
             _refuse_repetition(request, parameters)
             if reads_body:
                 await request.json()
-            in_flight: InFlight = request.state.in_flight
             response = await in_flight.run(handle, request)
             response.raw_headers += PRIVATE
             return response
