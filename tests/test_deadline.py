@@ -12,7 +12,7 @@ from taskwell.errors import Overloaded
 
 
 def test_each_is_ended_when_its_own_time_is_over() -> None:
-    deadline = Deadline(0.2)
+    deadline = Deadline(0.2, TimeoutError)
 
     async def ended_after(pause: float) -> float:
         await asyncio.sleep(pause)
@@ -30,7 +30,7 @@ def test_each_is_ended_when_its_own_time_is_over() -> None:
 
 def test_what_is_done_in_time_is_left_alone() -> None:
     async def main() -> list[int]:
-        deadline = Deadline(0.1)
+        deadline = Deadline(0.1, TimeoutError)
 
         async def work() -> list[int]:
             done = [await deadline.run(asyncio.sleep(0.04, number)) for number in range(4)]
@@ -46,7 +46,7 @@ def test_what_is_done_in_time_is_left_alone() -> None:
 
 def test_what_others_cancel_stays_cancelled() -> None:
     async def main() -> None:
-        deadline = Deadline(0.1)
+        deadline = Deadline(0.1, TimeoutError)
         task = asyncio.create_task(deadline.run(asyncio.sleep(10)))
         await asyncio.sleep(0)
         assert len(deadline) == 1
@@ -80,7 +80,7 @@ def test_what_ends_well_although_its_time_is_over_has_ended_well() -> None:
         raise AssertionError
 
     async def main() -> None:
-        assert await Deadline(0.05).run(unmoved()) == "done"
+        assert await Deadline(0.05, TimeoutError).run(unmoved()) == "done"
         task = asyncio.current_task()
         assert task
         assert task.cancelling() == 0

@@ -22,7 +22,7 @@ from taskwell.database.postgres import PostgresDatabase
 from taskwell.database.sqlite import SQLiteDatabase
 from taskwell.database.urls import PostgresURL
 from taskwell.deadline import Deadline
-from taskwell.errors import Problem
+from taskwell.errors import Problem, RequestTimeout
 from taskwell.http import documentation
 from taskwell.http.cors import CORS
 from taskwell.http.dispatcher import Dispatcher
@@ -72,7 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
                 verifier=verifier,
                 tasks=TaskRepository(database),
                 schema_revision=database.prepare(health.schema_revision),
-                body_deadline=Deadline(settings.TASKWELL_BODY_TIMEOUT_SECONDS),
+                body_deadline=Deadline(settings.TASKWELL_BODY_TIMEOUT_SECONDS, RequestTimeout),
                 in_flight=InFlight(settings.TASKWELL_MAX_IN_FLIGHT),
             )
 

@@ -1,20 +1,22 @@
 """Time limits of what every request does."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar, cast
 
 T = TypeVar("T")
 
 
 class Deadline:
-    """Ends what takes longer than `seconds`: by the same exception as `asyncio.timeout`, which sets a timer each time.
+    """Ends what takes longer than `seconds`, by raising what `error` makes.
 
-    Here one timer is enough, as those who began first are over first. It belongs to one event loop, and a task is in it once at a time.
+    `asyncio.timeout` sets a timer each time. Here one is enough, as those who began first are over first. It belongs to
+    one event loop, and a task is in it once at a time.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, error: Callable[[], Exception]) -> None:
         self._seconds = seconds
+        self._error = error
         # In the order in which they are over.
         self._ends: dict[asyncio.Task[object], float] = {}
         self._overdue: set[asyncio.Task[object]] = set()
@@ -25,11 +27,7 @@ class Deadline:
         return len(self._ends)
 
     async def run(self, work: Awaitable[T]) -> T:
-        """Waits for `work`.
-
-        Raises:
-            TimeoutError: the time is over. The work was cancelled, and is no longer waited for when it has ended.
-        """
+        """Waits for `work`. When the time is over it is cancelled, and the error raised when it has ended."""
         task = cast("asyncio.Task[object]", asyncio.current_task())
         loop = task.get_loop()
         self._ends[task] = end = loop.time() + self._seconds
@@ -40,7 +38,7 @@ class Deadline:
         except asyncio.CancelledError:
             # Unless somebody else has cancelled it as well.
             if task in self._overdue and task.cancelling() == 1:
-                raise TimeoutError from None
+                raise self._error() from None
             raise
         finally:
             del self._ends[task]

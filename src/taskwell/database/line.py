@@ -20,7 +20,7 @@ class Line(Generic[T]):
         self.idle = list(idle)
         """Those that nobody has; the last is the next to be taken."""
         self._waiting: deque[asyncio.Future[T]] = deque()
-        self._deadline = Deadline(WAIT_SECONDS)
+        self._deadline = Deadline(WAIT_SECONDS, _too_long)
 
     async def take(self) -> T:
         """One of them; it must be given back.
@@ -30,10 +30,7 @@ class Line(Generic[T]):
         """
         if self.idle:
             return self.idle.pop()
-        try:
-            return await self._deadline.run(self._wait())
-        except TimeoutError:
-            raise Overloaded(cause=f"no database connection became free within {WAIT_SECONDS} s") from None
+        return await self._deadline.run(self._wait())
 
     async def _wait(self) -> T:
         given: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -54,3 +51,7 @@ class Line(Generic[T]):
                 given.set_result(thing)
                 return
         self.idle.insert(0 if to_be_taken_last else len(self.idle), thing)
+
+
+def _too_long() -> Overloaded:
+    return Overloaded(cause=f"no database connection became free within {WAIT_SECONDS} s")

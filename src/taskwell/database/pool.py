@@ -81,23 +81,21 @@ class Session:
             TimeoutError: there was no answer within `seconds`.
         """
         self._in_use = True
+        statement = self._statements.get(sql) or await self._prepare(sql, seconds)
         try:
-            rows = await self._run(sql, arguments, seconds)
+            rows = await statement.fetch(*arguments, timeout=seconds)
         except asyncpg.InvalidCachedStatementError:
             # A migration has changed a table. The server says so before it runs anything.
-            del self._statements[sql]
-            rows = await self._run(sql, arguments, seconds)
+            statement = await self._prepare(sql, seconds)
+            rows = await statement.fetch(*arguments, timeout=seconds)
         self._in_use = False
         self.used_at = time.monotonic()
         return cast("list[Row]", rows)
 
-    async def _run(self, sql: str, arguments: Sequence[object], seconds: float | None) -> list[asyncpg.Record]:
-        statement = self._statements.get(sql)
-        if statement is None:
-            name = f"taskwell_{next(self._numbers)}" if self._named else ""
-            statement = await self.connection.prepare(sql, name=name, timeout=seconds)
-            self._statements[sql] = statement
-        return await statement.fetch(*arguments, timeout=seconds)
+    async def _prepare(self, sql: str, seconds: float | None) -> "PreparedStatement[asyncpg.Record]":
+        name = f"taskwell_{next(self._numbers)}" if self._named else ""
+        self._statements[sql] = statement = await self.connection.prepare(sql, name=name, timeout=seconds)
+        return statement
 
     async def close(self) -> None:
         """Has the server cancel what still runs, and closes the connection: within half a second, whatever the network does."""

@@ -4,7 +4,7 @@ A statement is prepared once, at start, and then run by name of its parameters. 
 commits by itself; there is no session, no transaction to forget, no second round trip.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self, cast
@@ -21,7 +21,7 @@ Row = Sequence[object]
 class Query(Protocol):
     """A prepared statement."""
 
-    async def __call__(self, **parameters: object) -> Sequence[Row]:
+    def __call__(self, **parameters: object) -> Coroutine[object, object, Sequence[Row]]:
         """Runs the statement and returns its rows; a write is committed, and on disk, before it returns.
 
         How long that may take the caller decides.

@@ -1,7 +1,7 @@
 """PostgreSQL, through asyncpg."""
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from functools import cache, partial
 from types import TracebackType
 from typing import Literal, Self
@@ -108,6 +108,6 @@ class _PostgresQuery:
         self._statement = statement
         self._repeatable = repeatable
 
-    async def __call__(self, **parameters: object) -> Sequence[Row]:
+    def __call__(self, **parameters: object) -> Coroutine[object, object, Sequence[Row]]:
         arguments = self._statement.arguments(parameters)
-        return await self._pool.fetch(self._statement.sql, arguments, repeatable=self._repeatable)
+        return self._pool.fetch(self._statement.sql, arguments, repeatable=self._repeatable)

@@ -11,10 +11,12 @@ import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import fields
 from inspect import iscoroutinefunction
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import orjson
 from fastapi.dependencies.models import Dependant
+from pydantic import TypeAdapter
+from pydantic.fields import FieldInfo
 from starlette.datastructures import QueryParams
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -106,14 +108,13 @@ class _Endpoint:
         await self._guard(request)
         added = _NoHeaders() if self._adds_headers else None
         body = await request.json() if self._reads_body else None
-        arguments = self._call.arguments(request, added, body)
-        if arguments is None:
+        try:
+            arguments = self._call.arguments(request, added, body)
+            needed = [call.arguments(request, added, body) for _, call in self._dependencies]
+        except ValueError:
             return None
-        for name, call in self._dependencies:
-            needed = call.arguments(request, added, body)
-            if needed is None:
-                return None
-            arguments[name] = await call.function(**needed)
+        for (name, call), its_arguments in zip(self._dependencies, needed, strict=True):
+            arguments[name] = await call.function(**its_arguments)
         result = await in_flight.run(self._call.function, **arguments)
         content, headers = b"", list[tuple[bytes, bytes]]()
         if self._has_content:
@@ -143,41 +144,44 @@ class _Call:
         self.function = cast("Callable[..., Awaitable[Any]]", dependant.call)
         self._takes_request = dependant.request_param_name
         self._takes_response = dependant.response_param_name
-        self._path = [(field.name, field.alias, field.validate) for field in dependant.path_params]
-        self._query = {field.alias: (field.name, field.validate) for field in dependant.query_params}
+        self._path = [(field.name, field.alias, _validator(field.field_info)) for field in dependant.path_params]
+        self._query = {field.alias: (field.name, _validator(field.field_info)) for field in dependant.query_params}
         self._defaults = {field.name: field.get_default() for field in dependant.query_params}
-        self._body = [(field.name, field.validate) for field in dependant.body_params]
+        self._body = [(field.name, _validator(field.field_info)) for field in dependant.body_params]
 
-    def arguments(self, request: JSONRequest, response: Response | None, body: object) -> Arguments | None:
-        """What to call it with, the results of its dependencies apart, or None where something is not in order."""
+    def arguments(self, request: JSONRequest, response: Response | None, body: object) -> Arguments:
+        """What to call it with, the results of its dependencies apart.
+
+        Raises:
+            ValueError: something is not in order.
+        """
         arguments = self._defaults.copy()
         for name, alias, validate in self._path:
-            arguments[name], errors = validate(request.scope["path_params"][alias])
-            if errors:
-                return None
-        if self._query and request.scope["query_string"] and not self._take_query(request.scope, arguments):
-            return None
+            arguments[name] = validate(request.scope["path_params"][alias])
+        if self._query and request.scope["query_string"]:
+            self._take_query(request.scope, arguments)
         for name, validate in self._body:
-            arguments[name], errors = validate(body)
-            if errors:
-                return None
+            arguments[name] = validate(body)
         if self._takes_request:
             arguments[self._takes_request] = request
         if self._takes_response:
             arguments[self._takes_response] = response
         return arguments
 
-    def _take_query(self, scope: Scope, arguments: Arguments) -> bool:
+    def _take_query(self, scope: Scope, arguments: Arguments) -> None:
         given = QueryParams(scope["query_string"]).multi_items()
         if len(dict(given)) < len(given):
-            return False
+            raise ValueError("a parameter is given twice")
         for alias, text in given:
             if alias in self._query:
                 name, validate = self._query[alias]
-                arguments[name], errors = validate(text)
-                if errors:
-                    return False
-        return True
+                arguments[name] = validate(text)
+
+
+def _validator(field: FieldInfo) -> Callable[[object], object]:
+    """As FastAPI has it, which wraps it twice; it raises a `ValueError`."""
+    wanted = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+    return TypeAdapter[object](cast("Any", wanted)).validator.validate_python
 
 
 def _is_known(dependant: Dependant) -> bool:

@@ -26,7 +26,7 @@ class InFlight:
 
     def __init__(self, maximum: int) -> None:
         self._maximum = maximum
-        self._deadline = Deadline(DEADLINE_SECONDS)
+        self._deadline = Deadline(DEADLINE_SECONDS, _no_answer)
         self._turned_away = 0
         self._tell_at = 0.0
 
@@ -44,7 +44,7 @@ class InFlight:
             self._turned_away, self._tell_at = 0, time.monotonic() + SECONDS_BETWEEN_LINES
         raise TurnedAway
 
-    async def run(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    def run(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
         """Does `work`.
 
         Raises:
@@ -52,7 +52,8 @@ class InFlight:
             DatabaseError: the time is over.
         """
         self.require_room()
-        try:
-            return await self._deadline.run(work(*args, **kwargs))
-        except TimeoutError:
-            raise DatabaseError(cause=f"no answer within {DEADLINE_SECONDS} s") from None
+        return self._deadline.run(work(*args, **kwargs))
+
+
+def _no_answer() -> DatabaseError:
+    return DatabaseError(cause=f"no answer within {DEADLINE_SECONDS} s")

@@ -84,7 +84,7 @@ class HTTPProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.scope["state"].get("status") == HTTPStatus.SERVICE_UNAVAILABLE:
+        if self.scope.get("state", {}).get("status") == HTTPStatus.SERVICE_UNAVAILABLE:
             # It said when to come back. Who asks again at once would keep the process busy with turning away.
             self.flow.pause_reading()
             self.loop.call_later(UNAVAILABLE_SECONDS, self.flow.resume_reading)

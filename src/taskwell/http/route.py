@@ -27,7 +27,7 @@ class GuardedRoute(APIRoute):
     A subclass says how; there is no route without a guard.
     """
 
-    async def guard(self, request: Request) -> None:
+    def guard(self, request: Request) -> Coroutine[object, object, None]:
         """Raises a `Problem` to refuse the request."""
         raise NotImplementedError
 

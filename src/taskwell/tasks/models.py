@@ -165,6 +165,8 @@ class TaskInput(BaseModel):
         if not isinstance(data, dict):
             return data
         members = cast("dict[str, object]", data)
+        if members.keys().isdisjoint(_READ_ONLY):
+            return members
         return {name: value for name, value in members.items() if name not in _READ_ONLY}
 
 

@@ -1,5 +1,6 @@
 """The six endpoints."""
 
+from collections.abc import Coroutine
 from typing import Annotated
 from urllib.parse import quote
 
@@ -20,8 +21,8 @@ MAX_OFFSET = 2**31 - 1
 class TaskRoute(GuardedRoute):
     """A route under a user's path."""
 
-    async def guard(self, request: Request) -> None:
-        await authenticate(request)
+    def guard(self, request: Request) -> Coroutine[object, object, None]:
+        return authenticate(request)
 
 
 router = APIRouter(prefix="/api/{user_id:segment}/tasks", tags=["tasks"], route_class=TaskRoute)
