@@ -21,6 +21,7 @@ class Deadline:
         self._ends: dict[asyncio.Task[object], float] = {}
         self._overdue: set[asyncio.Task[object]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __len__(self) -> int:
         """How many are under way."""
@@ -28,8 +29,9 @@ class Deadline:
 
     async def run(self, work: Awaitable[T]) -> T:
         """Waits for `work`. When the time is over it is cancelled, and the error raised when it has ended."""
-        task = cast("asyncio.Task[object]", asyncio.current_task())
-        loop = task.get_loop()
+        # To ask for the loop each time is a system call, and so is to ask for the task without it (until Python 3.12).
+        loop = self._loop = self._loop or asyncio.get_running_loop()
+        task = cast("asyncio.Task[object]", asyncio.current_task(loop))
         self._ends[task] = end = loop.time() + self._seconds
         if self._timer is None:
             self._timer = loop.call_at(end, self._look, loop)

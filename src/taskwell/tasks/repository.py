@@ -9,10 +9,14 @@ from taskwell.database.port import Database, Row
 from taskwell.errors import DatabaseError, NotFound, Overloaded
 from taskwell.http.times import rfc3339
 from taskwell.tasks import statements
-from taskwell.tasks.models import MEMBERS, TaskCreate, TaskListResponse, TaskPatch, TaskResponse, TaskUpdate
+from taskwell.tasks.models import TaskCreate, TaskListResponse, TaskPatch, TaskResponse, TaskUpdate
 
 # How often a change is tried anew when somebody else writes the same task between its two statements.
 MAX_ATTEMPTS = 3
+
+
+# `MEMBERS`, and of a page's rows the count.
+_PublicRow = tuple[int, str, str, str | None, bool, datetime, datetime, *tuple[object, ...]]
 
 
 class TaskRepository:
@@ -94,11 +98,20 @@ class TaskRepository:
 
 
 def _task(row: Row) -> TaskResponse:
-    # The database's own values need no validation, which would cost more than all else of an answer.
-    task = cast("TaskResponse", dict(zip(MEMBERS, row, strict=False)))
-    # Of a whole second orjson writes no fraction, and texts would no longer sort as times do.
-    if not task["created_at"].microsecond:
-        task["created_at"] = cast("datetime", rfc3339(task["created_at"]))
-    if not task["updated_at"].microsecond:
-        task["updated_at"] = cast("datetime", rfc3339(task["updated_at"]))
-    return task
+    # The database's own values need no validation, which would cost more than all else of an answer; and written out, this
+    # takes half as long as zip(MEMBERS, row).
+    task_id, user_id, title, description, complete, created_at, updated_at, *_ = cast("_PublicRow", row)
+    return {
+        "id": task_id,
+        "user_id": user_id,
+        "title": title,
+        "description": description,
+        "complete": complete,
+        "created_at": created_at if created_at.microsecond else _whole_second(created_at),
+        "updated_at": updated_at if updated_at.microsecond else _whole_second(updated_at),
+    }
+
+
+def _whole_second(moment: datetime) -> datetime:
+    # orjson would write no fraction, and texts would no longer sort as times do.
+    return cast("datetime", rfc3339(moment))
