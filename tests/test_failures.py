@@ -21,6 +21,7 @@ from service import Client, Service, running, sign
 from taskwell.database.urls import parse_database_url
 from taskwell.http import protocol
 from taskwell.migrations.runner import upgrade
+from taskwell.server import OPTIONS
 
 ORIGIN = "https://app.example"
 
@@ -45,33 +46,52 @@ def wait_until_logged(text: str, caplog: pytest.LogCaptureFixture) -> None:
         time.sleep(0.01)
 
 
-def test_a_body_that_does_not_come_is_408(hasty: Service) -> None:
-    client = hasty.client()
-    address = urlsplit(hasty.url)
-    head = (
-        f"POST {client.home} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {sign(client.user)}\r\n"
-        "Content-Type: application/json\r\nContent-Length: 20\r\n\r\n"
-    )
-    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
-        connection.sendall(head.encode() + b'{"title":')
-        answer = HTTPResponse(connection)
-        answer.begin()
-        problem = httpx.Response(answer.status, headers=answer.getheaders(), content=answer.read())
-    assert_problem(problem, 408, "REQUEST_TIMEOUT")
-    assert problem.headers["connection"] == "close"
-    assert client.titles() == []
-
-
-def test_a_client_that_hangs_up_leaves_no_trace(service: Service, caplog: pytest.LogCaptureFixture) -> None:
-    client = service.client()
+def begin_creation(service: Service, client: Client) -> socket.socket:
+    """Sends the first half of a request."""
     address = urlsplit(service.url)
     head = (
         f"POST {client.home} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {sign(client.user)}\r\n"
         "Content-Type: application/json\r\nContent-Length: 20\r\n\r\n"
     )
+    connection = socket.create_connection((address.hostname, address.port), timeout=10)
+    connection.sendall(head.encode() + b'{"title":')
+    return connection
+
+
+def answer_on(connection: socket.socket) -> httpx.Response:
+    answer = HTTPResponse(connection)
+    answer.begin()
+    return httpx.Response(answer.status, headers=answer.getheaders(), content=answer.read())
+
+
+def test_a_body_that_does_not_come_is_408(hasty: Service) -> None:
+    client = hasty.client()
+    with begin_creation(hasty, client) as connection:
+        problem = answer_on(connection)
+    assert_problem(problem, 408, "REQUEST_TIMEOUT")
+    assert problem.headers["connection"] == "close"
+    assert client.titles() == []
+
+
+def test_a_body_that_is_still_to_come_when_the_service_stops_is_408(
+    monkeypatch: pytest.MonkeyPatch, new_database_url: Callable[[str], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(OPTIONS, "timeout_graceful_shutdown", 0.3)
+    with running("sqlite", DATABASE_URL=new_database_url("sqlite")) as service:
+        connection = begin_creation(service, service.client())
+        deadline = time.monotonic() + 5
+        while not len(service.state["body_deadline"]):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    with connection:
+        assert_problem(answer_on(connection), 408, "REQUEST_TIMEOUT")
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_a_client_that_hangs_up_leaves_no_trace(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    client = service.client()
     caplog.set_level(logging.INFO)
-    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
-        connection.sendall(head.encode() + b'{"title":')
+    begin_creation(service, client).close()
     wait_until_logged(" 499 ", caplog)
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert client.titles() == []
@@ -178,7 +198,10 @@ def test_waiting_for_a_connection_ends_in_503(hasty: Service) -> None:
             waiting = asyncio.to_thread(blocked.create, "late")
             writer = asyncio.ensure_future(waiting)
             await asyncio.sleep(0.2)
-            answer = await asyncio.to_thread(other.request, "GET")
+            answer, ready = await asyncio.gather(
+                asyncio.to_thread(other.request, "GET"), asyncio.to_thread(hasty.http.get, "/health/ready")
+            )
+        assert assert_problem(ready, 503, "DATABASE_ERROR")["detail"] == "database: all connections are in use."
         assert_problem(answer, 503, "OVERLOADED")
         assert int(answer.headers["retry-after"]) > 0
         assert (await writer)["title"] == "late"

@@ -1,7 +1,13 @@
 """What goes over the wire: the forms of an error, request ids, and bytes that are no HTTP."""
 
+import logging
 import socket
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
 from http.client import HTTPResponse
+from io import BytesIO
+from typing import Self, cast
 from urllib.parse import urlsplit
 
 import httpx
@@ -90,3 +96,93 @@ def test_a_request_to_change_protocols_is_answered_as_http(service: Service) -> 
     upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAA\r\n"
     answer = _exchange(service, b"GET /health HTTP/1.1\r\nHost: x\r\n" + upgrade + b"\r\n")
     assert answer.json()["status"] == "ok"
+
+
+def _connect(service: Service) -> socket.socket:
+    address = urlsplit(service.url)
+    return socket.create_connection((address.hostname, address.port), timeout=10)
+
+
+def _rest(connection: socket.socket) -> bytes:
+    """All that still comes."""
+    return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def test_who_has_said_all_is_answered(service: Service) -> None:
+    """A client may close its side of the connection behind its request (RFC 9112, section 9.6)."""
+    for _ in range(20):
+        with _connect(service) as connection:
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            connection.shutdown(socket.SHUT_WR)
+            assert _rest(connection).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+class _Said(BytesIO):
+    """What came over a connection, for one `HTTPResponse` after the other."""
+
+    def makefile(self, mode: str) -> Self:
+        del mode
+        return self
+
+    def close(self) -> None: ...
+
+
+def _answers(said: bytes, method: str, number: int) -> Iterator[tuple[HTTPResponse, bytes]]:
+    """So many answers, each with its body; there is nothing else."""
+    stream = _Said(said)
+    for _ in range(number):
+        answer = HTTPResponse(cast("socket.socket", stream), method=method)
+        answer.begin()
+        yield answer, answer.read()
+    assert stream.read() == b""
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+@pytest.mark.parametrize("path", ["/health", "/openapi.json", "/docs"])
+def test_answers_come_whole_and_one_after_the_other(service: Service, method: str, path: str) -> None:
+    one = f"{method} {path} HTTP/1.1\r\nHost: x\r\n"
+    with _connect(service) as connection:
+        connection.sendall(f"{one}\r\n{one}\r\n{one}Connection: close\r\n\r\n".encode())
+        for answer, body in _answers(_rest(connection), method, 3):
+            assert answer.status == 200
+            assert len(body) == (0 if method == "HEAD" else int(answer.headers["content-length"]))
+
+
+def test_who_vanishes_leaves_no_error(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    reset = struct.pack("ii", 1, 0)
+    for _ in range(20):
+        connection = _connect(service)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" * 50)
+        connection.close()
+    assert service.http.get("/health").status_code == 200
+    assert not [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_a_head_is_limited_also_behind_a_body_that_was_answered_before_it_came(service: Service) -> None:
+    with _connect(service) as connection:
+        connection.sendall(b"POST /api/a/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n")
+        answer = HTTPResponse(connection)
+        answer.begin()
+        assert (answer.status, bool(answer.read())) == (401, True)
+        connection.sendall(b'{"title":"e"}')
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n")
+        with suppress(OSError):  # it answers, and listens no more
+            for number in range(40_000):
+                connection.sendall(b"a%05d: %s\r\n" % (number, b"v" * 100))
+            raise AssertionError("it listens to a head of 4 MB")
+
+
+def test_what_is_no_http_takes_no_answer_from_the_request_before_it(service: Service, alice: Client) -> None:
+    body = b'{"title":"carried out"}'
+    head = f"POST {alice.home} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {sign(alice.user)}\r\nContent-Type: application/json\r\n"
+    whole = head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    broken = head.encode() + b"Transfer-Encoding: chunked\r\n\r\nZZZ\r\n"
+    for before in (1, 2):
+        with _connect(service) as connection:
+            connection.sendall(whole * before + broken)
+            *created, (refused, problem) = _answers(_rest(connection), "POST", before + 1)
+        assert [answer.status for answer, _ in created] == [201] * before
+        assert (refused.status, refused.headers["connection"]) == (400, "close")
+        assert b"VALIDATION_ERROR" in problem
+    assert alice.titles() == ["carried out"] * 3

@@ -10,7 +10,7 @@ from sqlalchemy import Select, String, column, select, table
 import taskwell
 from taskwell.auth.tokens import Verifier
 from taskwell.database.port import Query
-from taskwell.errors import AuthUnavailable, DatabaseError, InternalError, NotMigrated, NotReady, Problem
+from taskwell.errors import AuthUnavailable, DatabaseError, InternalError, NotMigrated, NotReady, Overloaded, Problem
 from taskwell.http.in_flight import DEADLINE_SECONDS
 from taskwell.http.openapi import Responses, problem_responses
 from taskwell.migrations import HEAD, NEWER_SCHEMA
@@ -63,6 +63,8 @@ async def ready(request: Request) -> Readiness:
         await check_schema(request.state.schema_revision)
     except NotMigrated as problem:
         raise NotReady(f"database: {problem.detail}", cause=problem.cause) from problem
+    except Overloaded as problem:
+        raise NotReady("database: all connections are in use.", cause=problem.cause) from problem
     except Problem as problem:
         raise NotReady(cause=problem.cause) from problem
     return Readiness(status="ok", database="ok", keys="ok")

@@ -1,5 +1,6 @@
 """Reading a request's body: bounded in size and time, and strictly JSON."""
 
+import asyncio
 import json
 import re
 from codecs import BOM_UTF8
@@ -13,6 +14,7 @@ from taskwell.deadline import Deadline
 from taskwell.errors import (
     MalformedRequest,
     PayloadTooLarge,
+    RequestTimeout,
     UnprocessableRequest,
     UnsupportedMediaType,
 )
@@ -34,7 +36,11 @@ class JSONRequest(Request):
         """
         if not hasattr(self, "_body"):
             deadline: Deadline = self.scope["state"]["body_deadline"]
-            self._body = await deadline.run(self._read())
+            try:
+                self._body = await deadline.run(self._read())
+            except asyncio.CancelledError:
+                # The server stops, and waits no longer.
+                raise RequestTimeout from None
         return self._body
 
     async def _read(self) -> bytes:

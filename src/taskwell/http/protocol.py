@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from http import HTTPStatus
 from typing import Any, cast
 
 from starlette.responses import Response
+from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from taskwell.errors import MalformedRequest
@@ -17,38 +17,42 @@ logger = logging.getLogger("taskwell.problems")
 REQUEST_SECONDS = 10
 MAX_HEAD_BYTES = 64 * 1024
 
-# After a 503 a connection's next request is not read for so long.
-UNAVAILABLE_SECONDS = 0.1
+# So long the next request of a connection is not read whose last one was turned away.
+TURNED_AWAY_SECONDS = 0.1
 
 
 class _Joining:
-    """A transport that sends together what is written in one turn of the event loop.
+    """A transport that sends an answer's head with the first of its body.
 
-    uvicorn writes an answer's head and its body apart: two system calls and two packets.
+    uvicorn writes them apart: two system calls and two packets. A head waits only where it says how long a body follows.
     """
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._call_soon = loop.call_soon
-        self._written: list[bytes] = []
+        self._head = b""
         self.is_closing = transport.is_closing
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        if not self._written:
-            self._call_soon(self._send)
-        self._written.append(data)
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.startswith(b"HTTP/1.1 ") and b"\r\ncontent-length: " in data:
+            self._head = data
+            return
+        # The client may be gone, which is no error.
+        if not self.is_closing():
+            self._transport.write(data)
 
     def close(self) -> None:
-        self._send()
+        self.send_head()
         self._transport.close()
 
-    def _send(self) -> None:
-        if self._written:
-            self._transport.write(b"".join(self._written))
-            self._written = []
+    def send_head(self) -> None:
+        """Sends a head that still waits: no body came after all, as to HEAD."""
+        if self._head:
+            self.write(b"")
 
 
 class HTTPProtocol(HttpToolsProtocol):
@@ -61,7 +65,7 @@ class HTTPProtocol(HttpToolsProtocol):
     _unparsed = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(cast("asyncio.Transport", _Joining(transport, self.loop)))
+        super().connection_made(cast("asyncio.Transport", _Joining(transport)))
         self._expect_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -82,12 +86,19 @@ class HTTPProtocol(HttpToolsProtocol):
         self._request_has_come()
         super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._unparsed = 0
+        # uvicorn leaves it where the answer was quicker than the body, and what comes then would never be taken for a head.
+        self.cycle.more_body = False
+
     def on_response_complete(self) -> None:
+        cast("_Joining", self.transport).send_head()
         super().on_response_complete()
-        if self.scope.get("state", {}).get("status") == HTTPStatus.SERVICE_UNAVAILABLE:
-            # It said when to come back. Who asks again at once would keep the process busy with turning away.
+        if "turned_away" in self.scope.get("state", {}):
+            # The answer said when to come back. Who asks again at once would keep the process busy with turning away.
             self.flow.pause_reading()
-            self.loop.call_later(UNAVAILABLE_SECONDS, self.flow.resume_reading)
+            self.loop.call_later(TURNED_AWAY_SECONDS, self.flow.resume_reading)
 
     def _expect_request(self) -> None:
         if self._deadline is None:
@@ -107,7 +118,11 @@ class HTTPProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
             return
         answer = _refusal()
-        headers = [*self.server_state.default_headers, *answer.raw_headers, (b"connection", b"close")]
+        if self.pipeline and self.pipeline[0][0] is self.cycle:
+            # So are those before the one whose body is broken.
+            self.pipeline[0] = (self.cycle, cast("ASGI3Application", answer))
+            return
+        headers = [*self.server_state.default_headers, *answer.raw_headers]
         lines = [name + b": " + value + b"\r\n" for name, value in headers]
         self.transport.write(STATUS_LINE[400] + b"".join(lines) + b"\r\n" + bytes(answer.body))
         self.transport.close()
@@ -121,4 +136,5 @@ def _refusal() -> Response:
     answer = problem_response(scope, problem)
     answer.headers["X-Request-ID"] = request_id
     answer.headers["X-Content-Type-Options"] = "nosniff"
+    answer.headers["Connection"] = "close"
     return answer
