@@ -30,16 +30,12 @@ def test_each_is_ended_when_its_own_time_is_over() -> None:
 
 def test_what_is_done_in_time_is_left_alone() -> None:
     async def main() -> list[int]:
-        deadline = Deadline(0.1, TimeoutError)
-
-        async def work() -> list[int]:
-            done = [await deadline.run(asyncio.sleep(0.04, number)) for number in range(4)]
-            assert len(deadline) == 0
-            # The timer of the first comes and finds nobody.
-            await asyncio.sleep(0.2)
-            return done
-
-        return await work()
+        deadline = Deadline(0.5, TimeoutError)
+        # The timer of the first comes while the last is at work, and after all.
+        done = [await deadline.run(asyncio.sleep(0.18, number)) for number in range(4)]
+        assert len(deadline) == 0
+        await asyncio.sleep(0.6)
+        return done
 
     assert asyncio.run(main()) == [0, 1, 2, 3]
 
@@ -60,10 +56,10 @@ def test_what_others_cancel_stays_cancelled() -> None:
             try:
                 await asyncio.sleep(10)
             finally:
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(1)
 
         task = asyncio.create_task(deadline.run(stubborn()))
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.2)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -116,6 +112,7 @@ def test_nothing_is_lost_when_it_comes_too_late(monkeypatch: pytest.MonkeyPatch)
         for task in waiting:
             with pytest.raises(Overloaded):
                 await task
+        assert not places._waiting
         # Given and cancelled in the same turn of the loop, in either order.
         for give_first in (True, False):
             task = asyncio.create_task(places.take())

@@ -4,16 +4,17 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from fastapi import Depends, Header
 from starlette.types import Receive, Scope, Send
 
 from rows import execute
 from service import Service, running, sign
 from taskwell.app import Application
-from taskwell.http.dispatcher import Dispatcher
-from taskwell.tasks.routes import router
+from taskwell.http.dispatcher import Dispatcher, _is_known
+from taskwell.tasks.routes import TaskRoute, router
 from test_bad_input import MALFORMED, WRONG_SHAPE
 
 ORIGIN = "https://app.example"
@@ -108,6 +109,24 @@ def test_every_route_of_tasks_has_a_short_way() -> None:
     short = Dispatcher(nowhere, router.routes)
     known = {(path.pattern, method) for path, methods in short._endpoints.items() for method in methods}
     assert known == {(route.path_regex.pattern, method) for route in router.routes for method in route.methods}  # type: ignore[attr-defined]
+
+
+def test_a_route_that_asks_for_more_goes_the_frameworks_way() -> None:
+    async def outer(number: Annotated[int, Depends(lambda: 1)]) -> int:
+        return number
+
+    async def of_a_dependency(number: Annotated[int, Depends(outer)]) -> None: ...
+
+    async def of_a_header(number: int, accept: Annotated[str, Header()]) -> None: ...
+
+    def in_a_thread(number: int) -> None: ...
+
+    async def known(number: int) -> None: ...
+
+    assert [
+        _is_known(TaskRoute("/{number}", function).dependant)
+        for function in (of_a_dependency, of_a_header, in_a_thread, known)
+    ] == [False, False, False, True]
 
 
 def test_the_short_way_is_taken(ways: list[Service], monkeypatch: pytest.MonkeyPatch) -> None:

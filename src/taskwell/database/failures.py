@@ -73,7 +73,7 @@ translated = _Translated()
 
 
 def _raise_translated(error: Exception) -> None:
-    if isinstance(error, asyncpg.UndefinedTableError) or "no such table" in str(error):
+    if isinstance(error, asyncpg.UndefinedTableError) or _lacks_a_table(error):
         raise NotMigrated(cause=str(error)) from error
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
         raise DatabaseError(cause=str(error)) from error
@@ -83,6 +83,10 @@ def _raise_translated(error: Exception) -> None:
     if _breaks_a_check(error):
         logger.error("A task breaks a rule of the database, and validation let it through", exc_info=error)
         raise UnprocessableRequest("The task breaks a rule of the database.") from error
+
+
+def _lacks_a_table(error: Exception) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and "no such table" in str(error)
 
 
 def _forget_values(error: Exception) -> None:

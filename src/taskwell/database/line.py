@@ -41,6 +41,8 @@ class Line(Generic[T]):
             if not given.cancelled():
                 # It came, but too late.
                 self.give(given.result())
+            elif given in self._waiting:
+                self._waiting.remove(given)
             raise
 
     def give(self, thing: T, *, to_be_taken_last: bool = False) -> None:

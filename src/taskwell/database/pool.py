@@ -1,8 +1,8 @@
 """A small pool of connections to PostgreSQL that outlives them.
 
-The connection used last is taken first, so that the rest may be idle. Nothing is asked of a connection before it is used: asyncpg knows by itself when one was closed, and a ping would be a round
-trip. What fails nevertheless is tried again where that cannot do harm; see
-docs/adr/0007-what-is-tried-again.md.
+The connection used last is taken first, so that the rest may be idle. Nothing is asked of a connection before it is used: asyncpg
+knows by itself when one was closed, and a ping would be a round trip. What fails nevertheless is tried again where that cannot do
+harm; see docs/adr/0007-what-is-tried-again.md.
 """
 
 import asyncio

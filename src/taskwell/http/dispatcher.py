@@ -2,7 +2,7 @@
 
 Of what a request costs, most goes into the framework's stack: exit stacks, routing, and finding out for each request anew
 what a function's arguments are. All of that is known when the service starts. This layer works it out once, from the same
-routes, calls the same functions with the same validators, and answers the same bytes. Whatever is not in order goes the
+routes, calls the same functions with the same validation, and answers the same bytes. Whatever is not in order goes the
 framework's way, which words every error of the input; so does a route that needs more than is known here. With
 `TASKWELL_DISPATCHER=off` everything goes that way; the tests run both and compare. See docs/adr/0008-the-short-way.md.
 """
@@ -103,9 +103,9 @@ class _Endpoint:
 
     async def answer(self, request: JSONRequest) -> tuple[Message, Message] | None:
         """The route's answer, or None where something is not in order."""
+        await self._guard(request)
         in_flight: InFlight = request.scope["state"]["in_flight"]
         in_flight.require_room()
-        await self._guard(request)
         added = _NoHeaders() if self._adds_headers else None
         body = await request.json() if self._reads_body else None
         try:
@@ -186,7 +186,9 @@ def _validator(field: FieldInfo) -> Callable[[object], object]:
 
 def _is_known(dependant: Dependant) -> bool:
     """Whether a function, and each that it depends on, is asynchronous and asks for nothing but what is provided here."""
-    if any(getattr(dependant, one.name) for one in fields(dependant) if one.name not in _PROVIDED | _NOTED):
+    if any(one.dependencies for one in dependant.dependencies) or any(
+        getattr(dependant, one.name) for one in fields(dependant) if one.name not in _PROVIDED | _NOTED
+    ):
         return False
     call = dependant.call
     is_asynchronous = iscoroutinefunction(call) or iscoroutinefunction(type(call).__call__)

@@ -4,8 +4,8 @@ More at once than the database keeps up with do not get more done; each of them 
 body is there, so that slow uploads keep nobody out; see docs/adr/0009-shed-by-requests-in-flight.md.
 """
 
+import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from typing import ParamSpec, TypeVar
 
@@ -28,21 +28,27 @@ class InFlight:
         self._maximum = maximum
         self._deadline = Deadline(DEADLINE_SECONDS, _no_answer)
         self._turned_away = 0
-        self._tell_at = 0.0
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._deadline)
 
     def require_room(self) -> None:
-        """To be asked before anything is done for a request, so that turning it away costs little.
+        """To be asked before the body is read, so that turning away costs little.
 
         Raises:
             TurnedAway: there are `maximum` already.
         """
-        if len(self._deadline) < self._maximum:
+        if len(self) < self._maximum:
             return
+        if not self._turned_away:
+            asyncio.get_running_loop().call_later(SECONDS_BETWEEN_LINES, self._tell)
         self._turned_away += 1
-        if time.monotonic() > self._tell_at:
-            logger.warning("%d requests are in flight: %d more turned away", self._maximum, self._turned_away)
-            self._turned_away, self._tell_at = 0, time.monotonic() + SECONDS_BETWEEN_LINES
         raise TurnedAway
+
+    def _tell(self) -> None:
+        logger.warning("%d requests were turned away, as %d were in flight", self._turned_away, self._maximum)
+        self._turned_away = 0
 
     def run(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
         """Does `work`.

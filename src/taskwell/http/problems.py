@@ -84,7 +84,9 @@ def _prefers_problem_json(accept: Sequence[str]) -> bool:
 
 async def handle_problem(request: Request, problem: Problem) -> Response:
     """Answers a problem of ours. Expected ones are told to the log at INFO, outages at WARNING."""
-    if not isinstance(problem, TurnedAway):
+    if isinstance(problem, TurnedAway):
+        request.state.turned_away = True
+    else:
         level = logging.WARNING if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR else logging.INFO
         logger.log(
             level,

@@ -38,9 +38,9 @@ class GuardedRoute(APIRoute):
         parameters = {field.alias for field in self.dependant.query_params}
 
         async def guarded(request: Request) -> Response:
+            await self.guard(request)
             in_flight: InFlight = request.state.in_flight
             in_flight.require_room()
-            await self.guard(request)
             request = JSONRequest(request.scope, request.receive)
             _refuse_repetition(request, parameters)
             if reads_body:
