@@ -61,7 +61,7 @@ class _Translated:
 
     def __enter__(self) -> None: ...
 
-    # Not a generator, as entering and leaving one takes longer than a query's way through the pool.
+    # Not a generator, which each query would have to make anew.
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:

@@ -1,8 +1,8 @@
 """The access log: a line for each request, written a tenth of a second at a time.
 
-A record of `logging` for each line would cost as much as all else that is done for a request before the database. What a line says
-is noted instead when a request ends, and the lines become records of as many as can be written at once. What was not written
-yet when the process is killed is lost; when it ends, it is written.
+A record of `logging` for each line was a quarter of all that is done for a request before the database. What a line says is noted
+instead when a request ends, and the lines become records of as many as can be written at once. What was not written yet when the
+process is killed, or told to end twice, is lost; when it ends, it is written.
 """
 
 import asyncio
