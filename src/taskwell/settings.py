@@ -156,7 +156,7 @@ class Settings(BaseModel):
     TASKWELL_DISPATCHER: Annotated[Literal["on", "off"], BeforeValidator(lambda text: str(text).lower())] = "on"
     """Whether requests that are in order take the short way to their route, past the framework's stack."""
 
-    TASKWELL_MAX_IN_FLIGHT: int = Field(default=64, ge=1, le=10_000)
+    TASKWELL_MAX_IN_FLIGHT: int = Field(default=50, ge=1, le=10_000)
     """Requests that each process works on at once. What comes beyond them is refused: 503, to be tried again in a second."""
 
     TASKWELL_BODY_TIMEOUT_SECONDS: float = Field(default=10, gt=0, le=300)

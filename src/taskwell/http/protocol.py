@@ -18,7 +18,7 @@ REQUEST_SECONDS = 10
 MAX_HEAD_BYTES = 64 * 1024
 
 # So long the next request of a connection is not read whose last one was turned away.
-TURNED_AWAY_SECONDS = 0.075
+TURNED_AWAY_SECONDS = 0.1
 
 
 class _Joining:
