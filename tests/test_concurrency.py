@@ -125,7 +125,8 @@ def test_one_of_many_concurrent_deletions_deletes(alice: Client) -> None:
 
 
 def test_concurrent_writes_of_several_users_take_each_revision_once(service: Service) -> None:
-    users = [service.client() for _ in range(4)]
+    # Together fewer than are worked on at once.
+    users = [service.client() for _ in range(3)]
     asked: list[Asked] = []
     for user in users:
         changed, deleted = ([f"/{user.create()['id']}" for _ in range(5)] for _ in range(2))
@@ -134,7 +135,7 @@ def test_concurrent_writes_of_several_users_take_each_revision_once(service: Ser
         asked += [(user, "POST", "", {"title": "new"})] * 5
     assert all(answer.is_success for answer in _at_once(asked))
     columns = "count(*), count(DISTINCT task.revision), max(task.revision), max(owner.revision)"
-    assert [_look(service, user, columns) for user in users] == [{(15, 15, 25, 25)}] * 4
+    assert [_look(service, user, columns) for user in users] == [{(15, 15, 25, 25)}] * 3
 
 
 def test_whoever_has_seen_a_revision_has_seen_all_before_it(service: Service, alice: Client) -> None:
