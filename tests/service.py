@@ -97,8 +97,10 @@ def running(engine: str, *, migrate: bool = True, **environment: str) -> Iterato
         assert thread.is_alive(), "the service does not start"
         time.sleep(0.005)
     host, port = server.servers[0].sockets[0].getsockname()
+    # Beyond a number of idle connections httpx closes some, now and then one that another thread is just about to use.
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     # Without TLS there is no store of certificates to load, which takes longer than most tests.
-    with httpx.Client(base_url=f"http://{host}:{port}", timeout=15, verify=False) as http:  # noqa: S501
+    with httpx.Client(base_url=f"http://{host}:{port}", timeout=15, verify=False, limits=limits) as http:  # noqa: S501
         yield Service(str(http.base_url), settings, server.lifespan.state, http, engine, environment["DATABASE_URL"])
     server.should_exit = True
     thread.join()
