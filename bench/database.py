@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import postgres
-from rows import execute
+from support import postgres
+from support.rows import execute
 from taskwell.database.urls import parse_database_url
 from taskwell.migrations.runner import upgrade
 from users import FIRST_USER, user

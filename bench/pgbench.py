@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Iterable
 from functools import cache
 
-import postgres
 from accounting import cpu_seconds
 from database import Postgres, Size
 from statements import for_pgbench
+from support import postgres
 from users import FIRST_USER
 
 CONNECTIONS = 20

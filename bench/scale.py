@@ -17,9 +17,9 @@ import report
 from costs import Cost, measure
 from database import Asker, Postgres, Size, askers, serve_postgres
 from plot import Panel, svg
-from rows import execute
 from servers import start, taskwell
 from statements import for_pgbench
+from support.rows import execute
 from users import FIRST_USER, by_secret, user
 
 PICTURE = Path(__file__).parents[1] / "docs" / "performance-scale.svg"

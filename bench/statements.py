@@ -5,7 +5,7 @@ import re
 
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
-from taskwell.database.port import CompiledStatement, compile_statement
+from taskwell.database.interface import CompiledStatement, compile_statement
 from taskwell.tasks import statements
 
 _DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]

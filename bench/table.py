@@ -17,8 +17,8 @@ from accounting import resident_megabytes
 from agreement import check
 from costs import measure
 from database import Postgres, Size, askers, seed_sqlite, serve_postgres
-from relay import Relay
 from servers import SERVERS, Running, install_fastify, start
+from support.relay import Relay
 from users import Auth, by_key_set, by_secret
 
 WORKLOADS = ("health", "get", "list", "mix", "patch", "post")

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from auth_server import AuthServer, key_set
-from tokens import Signer, jwk, pem, private_key
+from support.auth_server import AuthServer, key_set
+from support.tokens import Signer, jwk, pem, private_key
 
 Algorithm = Literal["HS256", "EdDSA"]
 

@@ -9,15 +9,14 @@ import sys
 import time
 from pathlib import Path
 
-from taskwell.auth.jwk import parse_key_set
+from taskwell.auth.jwks import parse_key_set
 from taskwell.auth.keys import Key, Keys, SharedSecret, UnknownKey
-from taskwell.auth.metrics import AuthMetrics
 from taskwell.auth.tokens import Verifier
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 import json
 
-from tokens import Signer, jwk, private_key
+from support.tokens import Signer, jwk, private_key
 
 ROUNDS = 4
 TOKENS = 400
@@ -63,7 +62,7 @@ async def main() -> None:
     tokens = {alg: [signer.token(f"user {n}") for n in range(TOKENS)] for alg, (_, signer) in made.items()}
     for _ in range(ROUNDS):
         for alg, (keys, _) in made.items():
-            verifier = Verifier(keys, AuthMetrics())
+            verifier = Verifier(keys)
             first, again = results.setdefault(alg, ([], []))
             first.append(await microseconds(verifier, tokens[alg]))
             again.append(await microseconds(verifier, tokens[alg]))

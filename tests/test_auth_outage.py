@@ -9,10 +9,10 @@ from http.server import BaseHTTPRequestHandler
 import httpx
 import pytest
 
-from auth_server import AuthServer, body, key_set
-from problem import assert_problem
-from service import Client, Service, running
-from tokens import Signer, jwk, private_key
+from support.auth_server import AuthServer, body, key_set
+from support.problem import assert_problem
+from support.service import Client, Service, running
+from support.tokens import Signer, jwk, private_key
 
 KEY = private_key("EdDSA")
 KNOWN = jwk(KEY, kid="known")

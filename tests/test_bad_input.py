@@ -5,8 +5,8 @@ import json
 import httpx
 import pytest
 
-from problem import assert_problem
-from service import Client, Service
+from support.problem import assert_problem
+from support.service import Client, Service
 
 JSON = {"Content-Type": "application/json"}
 LIMIT = 64 * 1024

@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from better_auth import COOKIE_CACHE, BetterAuth, User
-from problem import assert_problem
-from service import Service, running
+from support.better_auth import COOKIE_CACHE, BetterAuth, User
+from support.problem import assert_problem
+from support.service import Service, running
 
 
 @dataclass

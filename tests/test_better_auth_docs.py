@@ -11,7 +11,7 @@ from pathlib import Path
 import jwt
 import pytest
 
-from better_auth import EXAMPLE, BetterAuth
+from support.better_auth import EXAMPLE, BetterAuth
 
 TESTS = Path(__file__).parent
 PAGE = TESTS.parent / "docs" / "better-auth.md"
@@ -27,7 +27,7 @@ def auth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BetterAuth]:
 
 @pytest.mark.parametrize("snippet", sorted(set(SNIPPETS) - set(PLUGINS)))
 def test_code_in_the_docs_is_code_of_a_file_that_runs(snippet: str) -> None:
-    files = [EXAMPLE / "auth.mjs", EXAMPLE / "client.mjs", TESTS / "browser.mjs"]
+    files = [EXAMPLE / "auth.mjs", EXAMPLE / "client.mjs", TESTS / "support" / "browser.mjs"]
     assert any(snippet in file.read_text() for file in files)
 
 

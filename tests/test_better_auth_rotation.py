@@ -7,7 +7,7 @@ from pathlib import Path
 import jwt
 import pytest
 
-from better_auth import BetterAuth, User
+from support.better_auth import BetterAuth, User
 
 
 def kid(auth: BetterAuth, user: User) -> str:

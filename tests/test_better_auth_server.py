@@ -9,7 +9,7 @@ from typing import Any
 import jwt
 import pytest
 
-from better_auth import COOKIE_CACHE, SECRET, BetterAuth, User
+from support.better_auth import COOKIE_CACHE, SECRET, BetterAuth, User
 
 REGISTERED = {"sub", "iat", "exp", "iss", "aud"}
 ROW = {"id", "name", "email", "emailVerified", "image", "createdAt", "updatedAt"}

@@ -18,12 +18,12 @@ import httpx
 import jwt
 import pytest
 
-from process import COMMAND, environment, production, run, serving
-from rows import execute
-from service import SECRET
+from support.process import COMMAND, environment, production, run, serving
+from support.rows import execute
+from support.service import SECRET
 from taskwell.database.urls import parse_database_url
 from taskwell.migrations.runner import upgrade
-from taskwell.server import listen, url_of
+from taskwell.server.run import listen, url_of
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ["serve", "dev", "migrate", "copy", "token", "openapi", "doctor"]
@@ -46,10 +46,9 @@ def sqlite_database(new_database_url: Callable[[str], str]) -> str:
 # --- help
 
 
-@pytest.mark.parametrize("arguments", [[], *([command] for command in COMMANDS)], ids=str)
-def test_help_does_not_wait_for_a_framework(arguments: list[str], tmp_path: Path) -> None:
+def test_help_does_not_wait_for_a_framework(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", COMMAND, *arguments, "--help"],
+        [sys.executable, "-X", "importtime", COMMAND, "--help"],
         capture_output=True,
         text=True,
         cwd=tmp_path,
@@ -71,14 +70,14 @@ def test_help_names_every_command(tmp_path: Path) -> None:
     [
         ([], "the following arguments are required: COMMAND"),
         (["server"], "invalid choice: 'server'"),
-        (["serve", "--port", "http"], "argument --port: 'http' is no number from 0 to 65535"),
-        (["serve", "--port", "65536"], "argument --port: '65536' is no number from 0 to 65535"),
-        (["dev", "--port", "-1"], "argument --port: '-1' is no number from 0 to 65535"),
-        (["serve", "--workers", "0"], "argument --workers: '0' is no number from 1 to 256"),
-        (["serve", "--workers", "1.5"], "argument --workers: '1.5' is no number"),
+        (["serve", "--port", "http"], "argument --port: 'http' is not a number from 0 to 65535"),
+        (["serve", "--port", "65536"], "argument --port: '65536' is not a number from 0 to 65535"),
+        (["dev", "--port", "-1"], "argument --port: '-1' is not a number from 0 to 65535"),
+        (["serve", "--workers", "0"], "argument --workers: '0' is not a number from 1 to 256"),
+        (["serve", "--workers", "1.5"], "argument --workers: '1.5' is not a number"),
         (["token"], "the following arguments are required: --user"),
-        (["token", "--user", "a", "--ttl", "0"], "argument --ttl: '0' is no number from 1 to"),
-        (["token", "--user", "a", "--ttl", "9" * 5000], "is no number from 1 to"),
+        (["token", "--user", "a", "--ttl", "0"], "argument --ttl: '0' is not a number from 1 to"),
+        (["token", "--user", "a", "--ttl", "9" * 5000], "is not a number from 1 to"),
     ],
     ids=lambda value: str(value)[:40],
 )

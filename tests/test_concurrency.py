@@ -20,10 +20,10 @@ from urllib.parse import urlsplit
 import httpx
 from sqlalchemy.sql.base import Executable
 
-from rows import execute
-from service import Client, Json, Service, sign
+from support.rows import execute
+from support.service import Client, Json, Service, sign
 from taskwell.database import postgres, sqlite
-from taskwell.database.port import compile_statement
+from taskwell.database.interface import compile_statement
 from taskwell.database.urls import SQLiteURL, parse_database_url
 from taskwell.tasks import statements
 

@@ -15,10 +15,10 @@ from uuid import uuid4
 
 import pytest
 
-from process import COMMAND, WAIT_SECONDS, environment
-from rows import execute
-from service import Client, Json, running
-from taskwell.cli import main
+from support.process import COMMAND, WAIT_SECONDS, environment
+from support.rows import execute
+from support.service import Client, Json, running
+from taskwell.cli.main import main
 from taskwell.database import sqlite
 from taskwell.database.urls import SQLiteURL, parse_database_url
 from taskwell.migrations.runner import upgrade
@@ -377,7 +377,7 @@ def test_a_creation_that_is_there_under_another_id_is_refused(
     execute(target, insert("alice"))
     assert "--to has task 2, which --from has not" in refused(source, target)
     # Where the other one is further on than what is compared at once.
-    monkeypatch.setattr("taskwell.copying.ROWS_AT_ONCE", 1)
+    monkeypatch.setattr("taskwell.cli.copy.copying.ROWS_AT_ONCE", 1)
     said = refused(source, target)
     assert said.startswith("taskwell copy: --to does not take a task among 1 to 1 as --from has it (")
     assert "Nothing was changed. Correct it in --from, or copy to a new database." in said
@@ -501,7 +501,7 @@ def test_a_server_that_is_not_there_is_named_and_the_password_is_not(new_migrate
 @pytest.mark.parametrize(
     ("source", "target", "reason"),
     [
-        ("sqlite:///a.db", "sqlite:///a.db", "--to: is the database of --from; name another"),
+        ("sqlite:///a.db", "sqlite:///a.db", "--to: is the same database as --from; name another"),
         ("", "sqlite:///a.db", "--from: must begin with postgresql:// or sqlite:///"),
         ("sqlite:///a.db", "postgres://taskwell:hun/ter2@host/db", "--to: has "),
     ],

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import CheckConstraint, Table
 from sqlmodel import SQLModel
 
-from problem import assert_problem
-from rows import Refused, execute
-from service import Json, Service, running
+from support.problem import assert_problem
+from support.rows import Refused, execute
+from support.service import Json, Service, running
 from taskwell.database.urls import parse_database_url
 from taskwell.errors import InternalError
 from taskwell.migrations.runner import upgrade

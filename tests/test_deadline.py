@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from taskwell.database import line
-from taskwell.database.line import Line
+from taskwell.database import waiting_list
+from taskwell.database.waiting_list import Line
 from taskwell.deadline import Deadline
 from taskwell.errors import Overloaded
 
@@ -103,7 +103,7 @@ def test_who_came_first_gets_the_next() -> None:
 
 
 def test_nothing_is_lost_when_it_comes_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(line, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(waiting_list, "WAIT_SECONDS", 0.05)
 
     async def main() -> None:
         places = Line(["a"])

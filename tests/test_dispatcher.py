@@ -10,10 +10,10 @@ import pytest
 from fastapi import Depends, Header
 from starlette.types import Receive, Scope, Send
 
-from rows import execute
-from service import Service, running, sign
+from support.rows import execute
+from support.service import Service, running, sign
 from taskwell.app import Application
-from taskwell.http.dispatcher import Dispatcher, _is_known
+from taskwell.http.endpoint import Dispatcher, _is_known
 from taskwell.tasks.routes import TaskRoute, router
 from test_bad_input import MALFORMED, WRONG_SHAPE
 

@@ -18,20 +18,20 @@ from urllib.parse import quote
 
 import pytest
 
-from auth_server import AuthServer, Behaviour, body, key_set
-from better_auth import BetterAuth
-from conftest import WANTED
-from postgres import USER, PostgresServer, find_binaries
-from process import COMMAND, WAIT_SECONDS, environment, production, run, serving
-from rows import execute
-from service import SECRET, sign
-from taskwell.auth import keyset
+from support.auth_server import AuthServer, Behaviour, body, key_set
+from support.better_auth import BetterAuth
+from support.postgres import USER, PostgresServer, find_binaries
+from support.process import COMMAND, WAIT_SECONDS, environment, production, run, serving
+from support.rows import execute
+from support.servers import WANTED
+from support.service import SECRET, sign
+from support.tokens import Signer, jwk, private_key
+from taskwell.auth import jwks_client
+from taskwell.cli.doctor import database as examined_database
+from taskwell.cli.doctor.auth import examine_auth
 from taskwell.database.urls import PostgresURL, parse_database_url
-from taskwell.doctor import database as examined_database
-from taskwell.doctor.auth import examine_auth
 from taskwell.migrations.runner import upgrade
 from taskwell.settings import Settings
-from tokens import Signer, jwk, private_key
 
 PRIVATE = private_key("EdDSA")
 PASSWORD = "correct-horse-battery-staple"
@@ -374,7 +374,7 @@ def test_a_token_without_keys_at_hand_is_neither_accepted_nor_refused(signer: Si
 
 
 def test_a_slow_key_set_is_given_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keyset, "FETCH_SECONDS", 0.2)
+    monkeypatch.setattr(jwks_client, "FETCH_SECONDS", 0.2)
 
     def dribble(request: BaseHTTPRequestHandler) -> None:
         del request

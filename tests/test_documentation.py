@@ -13,8 +13,8 @@ from urllib.parse import urljoin, urlsplit
 
 import pytest
 
-from document import OPERATIONS
-from service import Service, running
+from support.document import OPERATIONS
+from support.service import Service, running
 
 # How each page links to an operation.
 PAGES = {"/docs": "#/{tag}/{operation}", "/redoc": "#tag/{tag}/operation/{operation}"}

@@ -14,9 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from process import Server, production, serving
-from rows import execute
-from service import Client, Json, sign
+from support.process import Server, production, serving
+from support.rows import execute
+from support.service import Client, Json, sign
 from taskwell.database import sqlite
 from taskwell.database.urls import SQLiteURL, parse_database_url
 from taskwell.migrations.runner import upgrade

@@ -16,12 +16,12 @@ import asyncpg
 import httpx
 import pytest
 
-from problem import assert_problem
-from service import Client, Service, running, sign
+from support.problem import assert_problem
+from support.service import Client, Service, running, sign
 from taskwell.database.urls import parse_database_url
-from taskwell.http import protocol
 from taskwell.migrations.runner import upgrade
-from taskwell.server import OPTIONS
+from taskwell.server import protocol
+from taskwell.server.run import OPTIONS
 
 ORIGIN = "https://app.example"
 

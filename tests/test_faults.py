@@ -16,14 +16,14 @@ import asyncpg
 import httpx
 import pytest
 
-from problem import assert_problem
-from process import production, serving
-from relay import Relay, executes
-from rows import execute
-from service import Client, Json, Service, running, sign
+from support.problem import assert_problem
+from support.process import production, serving
+from support.relay import Relay, executes
+from support.rows import execute
+from support.service import Client, Json, Service, running, sign
 from taskwell.database import pool
 from taskwell.database.urls import parse_database_url
-from taskwell.http.in_flight import DEADLINE_SECONDS
+from taskwell.http.limits import DEADLINE_SECONDS
 from taskwell.migrations.runner import upgrade
 
 POOL_MAX = 6

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from postgres import PostgresServer, Replica, find_binaries
-from problem import assert_problem
-from rows import execute
-from service import Client, running, use_every_endpoint
+from support.postgres import PostgresServer, Replica, find_binaries
+from support.problem import assert_problem
+from support.rows import execute
+from support.service import Client, running, use_every_endpoint
 from taskwell.database.urls import parse_database_url
 from taskwell.migrations.runner import upgrade
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from auth_server import AuthServer, body, key_set
-from hostile import hostile_tokens
-from problem import assert_problem
-from service import SECRET, Client, Service, running
-from tokens import Signer, jwk, private_key
+from support.auth_server import AuthServer, body, key_set
+from support.hostile import hostile_tokens
+from support.problem import assert_problem
+from support.service import SECRET, Client, Service, running
+from support.tokens import Signer, jwk, private_key
 
 MODES = ["HS256", "EdDSA", "ES256", "RS256"]
 KEY = private_key("EdDSA")

@@ -9,8 +9,8 @@ import httpx
 import pytest
 from fastapi.routing import iter_route_contexts
 
-from problem import assert_problem
-from service import SECRET, Client, Service, sign
+from support.problem import assert_problem
+from support.service import SECRET, Client, Service, sign
 from taskwell.app import create_app
 from taskwell.settings import Settings
 

@@ -7,11 +7,10 @@ import anyio
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from taskwell.auth.jwk import InvalidKeySet, parse_key_set
-from taskwell.auth.keyset import KeySet
-from taskwell.auth.metrics import AuthMetrics
+from support.tokens import RSA_KEY, Signer, encoded, jwk, private_key
+from taskwell.auth.jwks import InvalidKeySet, parse_key_set
+from taskwell.auth.jwks_client import KeySet
 from taskwell.auth.tokens import Verifier
-from tokens import RSA_KEY, Signer, encoded, jwk, private_key
 
 ALGORITHMS = {
     "EdDSA": {"EdDSA", "Ed25519"},
@@ -49,7 +48,7 @@ def test_a_key_verifies_what_its_private_half_signed(alg: str) -> None:
     async def fetch() -> bytes:
         return json.dumps({"keys": [jwk(key, kid="k")]}).encode()
 
-    verifier = Verifier(KeySet(fetch, AuthMetrics()), AuthMetrics())
+    verifier = Verifier(KeySet(fetch))
     assert anyio.run(verifier.verify, Signer(alg, key, {"kid": "k"}).token("alice")) == "alice"
 
 

@@ -11,10 +11,10 @@ from http.server import BaseHTTPRequestHandler
 import httpx
 import pytest
 
-from auth_server import AuthServer, Behaviour, body, key_set
+from support.auth_server import AuthServer, Behaviour, body, key_set
+from support.tokens import jwk, private_key
 from taskwell.app import open_keys
-from taskwell.auth.keys import KeysUnavailable, UnknownKey
-from taskwell.auth.keyset import (
+from taskwell.auth.jwks_client import (
     BUCKET_SECONDS,
     BUCKET_SIZE,
     KEEP_SECONDS,
@@ -24,9 +24,8 @@ from taskwell.auth.keyset import (
     KeySet,
     fetch_from,
 )
-from taskwell.auth.metrics import AuthMetrics
+from taskwell.auth.keys import KeysUnavailable, UnknownKey
 from taskwell.settings import Settings
-from tokens import jwk, private_key
 
 OLD, NEW = (jwk(private_key("EdDSA"), kid=kid) for kid in ("old", "new"))
 
@@ -55,7 +54,7 @@ class Source:
         return self.answer
 
     def key_set(self) -> KeySet:
-        return KeySet(self, AuthMetrics(), lambda: self.now)
+        return KeySet(self, lambda: self.now)
 
 
 def _run(test: Callable[[], Awaitable[None]]) -> None:
@@ -140,7 +139,6 @@ def test_before_any_key_set_came_there_is_no_telling() -> None:
         with pytest.raises(KeysUnavailable):
             await keys.seek("old")
         assert not keys.ready
-        assert keys.age_seconds is None
 
     _run(test)
 
@@ -229,17 +227,6 @@ def test_a_fetch_that_others_wait_for_costs_nothing_of_the_bucket() -> None:
     _run(test)
 
 
-def test_the_age_of_the_keys_is_told() -> None:
-    async def test() -> None:
-        source = Source(OLD)
-        keys = source.key_set()
-        await keys.refresh()
-        source.now += 90
-        assert keys.age_seconds == 90
-
-    _run(test)
-
-
 def test_nothing_is_left_running_when_the_service_stops() -> None:
     async def test() -> None:
         source = Source(OLD)
@@ -323,10 +310,9 @@ def test_a_bug_in_one_refresh_does_not_end_the_others(
 
 
 @asynccontextmanager
-async def _key_set_of(server: AuthServer) -> AsyncGenerator[tuple[KeySet, AuthMetrics]]:
-    metrics = AuthMetrics()
+async def _key_set_of(server: AuthServer) -> AsyncGenerator[KeySet]:
     async with httpx.AsyncClient() as client:
-        yield KeySet(fetch_from(f"{server.origin}/api/auth/jwks", client), metrics), metrics
+        yield KeySet(fetch_from(f"{server.origin}/api/auth/jwks", client))
 
 
 def _dripping(request: BaseHTTPRequestHandler) -> None:
@@ -396,7 +382,7 @@ BROKEN: dict[str, Behaviour] = {
 def test_a_broken_auth_server_changes_nothing_for_known_users(behaviour: Behaviour) -> None:
     async def test() -> None:
         with AuthServer(key_set(OLD)) as server:
-            async with _key_set_of(server) as (keys, metrics):
+            async with _key_set_of(server) as keys:
                 await keys.refresh()
                 server.behaviour = behaviour
                 started = time.monotonic()
@@ -404,8 +390,6 @@ def test_a_broken_auth_server_changes_nothing_for_known_users(behaviour: Behavio
                     await keys.seek("new")
                 assert time.monotonic() - started < 6
                 assert keys.find("old")
-                assert metrics.fetches.total() == 2
-                assert metrics.fetches["ok"] == 1
                 assert len(server.requests) == 2
                 server.behaviour = key_set(OLD, NEW)
                 assert await keys.seek("new")
@@ -424,7 +408,7 @@ WORKING: dict[str, Behaviour] = {
 def test_an_auth_server_may_answer_at_length_in_pieces_or_compress(behaviour: Behaviour) -> None:
     async def test() -> None:
         with AuthServer(behaviour) as server:
-            async with _key_set_of(server) as (keys, _):
+            async with _key_set_of(server) as keys:
                 assert await keys.seek("new")
 
     _run(test)
@@ -445,7 +429,7 @@ def test_keys_of_this_machine_do_not_come_by_way_of_a_proxy(monkeypatch: pytest.
             for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
                 monkeypatch.setenv(name, proxy.origin)
             settings = Settings.read({"DATABASE_URL": "sqlite:///never-opened.db", "BETTER_AUTH_URL": server.origin})
-            async with open_keys(settings, AuthMetrics()) as keys:
+            async with open_keys(settings) as keys:
                 assert await keys.seek("old")
         assert proxy.requests == []
 
@@ -456,14 +440,12 @@ def test_a_server_that_is_down_at_the_start_is_waited_for_by_nobody() -> None:
     async def test() -> None:
         with AuthServer(key_set(OLD)) as server:
             origin = server.origin
-        metrics = AuthMetrics()
         async with httpx.AsyncClient() as client:
-            source = KeySet(fetch_from(f"{origin}/api/auth/jwks", client), metrics)
+            source = KeySet(fetch_from(f"{origin}/api/auth/jwks", client))
             started = time.monotonic()
             async with source.kept_fresh() as keys:
                 assert time.monotonic() - started < 0.5
                 with pytest.raises(KeysUnavailable):
                     await keys.seek("old")
-        assert metrics.fetches["FetchFailed"] >= 1
 
     _run(test)

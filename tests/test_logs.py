@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from process import production, serving
+from support.process import production, serving
 from taskwell.database.urls import parse_database_url
-from taskwell.http.access_log import FLUSH_SECONDS, MAX_WRITE_BYTES, AccessLog
 from taskwell.migrations.runner import upgrade
+from taskwell.telemetry.access_log import FLUSH_SECONDS, MAX_WRITE_BYTES, AccessLog
 
 LINE = re.compile(
     r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO taskwell.access request_id=\S+ [A-Z]+ \S+ \d{3} \d+\.\dms"

@@ -18,8 +18,8 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 import taskwell.migrations
-from process import COMMAND, WAIT_SECONDS, environment, run
-from rows import execute
+from support.process import COMMAND, WAIT_SECONDS, environment, run
+from support.rows import execute
 from taskwell.database import sqlite
 from taskwell.database.urls import SQLiteURL, parse_database_url
 from taskwell.errors import DatabaseError

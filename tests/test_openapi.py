@@ -7,7 +7,7 @@ import jsonschema_rs
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from document import (
+from support.document import (
     DOCUMENT,
     ON_TASKS,
     OPERATIONS,
@@ -22,9 +22,9 @@ from document import (
     references,
     resolved,
 )
-from service import Client
+from support.service import Client
 from taskwell.errors import MethodNotAllowed
-from taskwell.tasks.models import Title
+from taskwell.tasks.schemas import Title
 
 
 def test_the_committed_document_is_the_services() -> None:

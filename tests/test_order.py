@@ -5,8 +5,8 @@ import pytest
 from sqlalchemy import text
 from starlette.types import Message, Scope
 
-from problem import assert_problem
-from service import SECRET, Client, sign
+from support.problem import assert_problem
+from support.service import SECRET, Client, sign
 from taskwell.app import create_app, open_database
 from taskwell.errors import DatabaseError
 from taskwell.settings import Settings

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from problem import assert_problem
-from service import Client, Json, Service, running, sign
-from taskwell.http.protocol import TURNED_AWAY_SECONDS
+from support.problem import assert_problem
+from support.service import Client, Json, Service, running, sign
+from taskwell.server.protocol import TURNED_AWAY_SECONDS
 
 MAX_IN_FLIGHT = 3
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from process import Server, production, serving
-from relay import Relay
-from rows import execute
+from support.process import Server, production, serving
+from support.relay import Relay
+from support.rows import execute
 from taskwell.database.urls import PostgresURL, parse_database_url
 from taskwell.migrations.runner import upgrade
 

@@ -11,7 +11,7 @@ from typing import Literal
 import asyncpg
 import pytest
 
-from relay import Relay, executes
+from support.relay import Relay, executes
 
 BIND = b"B\x00\x00\x00\x08\x00\x00\x00\x00"
 PARSE = b"P\x00\x00\x00\x06\x00\x00"

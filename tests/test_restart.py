@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 import httpx
 import pytest
 
-from certificates import Authority
-from pgbouncer import PgBouncer, find_program
-from postgres import PostgresServer, find_binaries, find_system_binaries
-from problem import assert_problem
-from service import Client, Service, running
+from support.certificates import Authority
+from support.pgbouncer import PgBouncer, find_program
+from support.postgres import PostgresServer, find_binaries, find_system_binaries
+from support.problem import assert_problem
+from support.service import Client, Service, running
 
 WRITERS = 8
 SECONDS_BEFORE = 0.7

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from relay import Relay
-from service import Client, Json, Service, running
+from support.relay import Relay
+from support.service import Client, Json, Service, running
 from taskwell.database import postgres
 from taskwell.database.urls import PostgresURL, parse_database_url
 from taskwell.migrations.runner import upgrade

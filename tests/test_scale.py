@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 
 from taskwell.database import postgres, sqlite
-from taskwell.database.port import CompiledStatement, compile_statement
+from taskwell.database.interface import CompiledStatement, compile_statement
 from taskwell.database.urls import SQLiteURL, parse_database_url
 from taskwell.migrations.runner import upgrade
 from test_statements import STATEMENTS

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from starlette.requests import Request
 
-from service import Json, Service, running, sign
+from support.service import Json, Service, running, sign
 from taskwell.auth.owner import authenticate
 from taskwell.errors import AuthForbidden
 from taskwell.tasks import routes
-from taskwell.tasks.documentation import USER
+from taskwell.tasks.openapi import USER
 
 PEER = "user_xyz789"
 

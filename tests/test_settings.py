@@ -7,9 +7,10 @@ import pytest
 from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
-from service import SECRET
+from support.service import SECRET
 from taskwell.database.urls import parse_database_url
-from taskwell.settings import DEVELOPMENT_SECRET_PREFIX, Settings, SettingsError, read_migration_url
+from taskwell.errors import SettingsError
+from taskwell.settings import DEVELOPMENT_SECRET_PREFIX, Settings, read_migration_url
 
 ROOT = Path(__file__).parents[1]
 GOOD = {"DATABASE_URL": "postgresql://app:hunter2@db.example/tasks", "BETTER_AUTH_SECRET": SECRET}

@@ -14,9 +14,10 @@ from sqlalchemy.sql.elements import BinaryExpression
 from sqlalchemy.sql.expression import ClauseElement
 from sqlalchemy.sql.operators import eq
 
-from conftest import server_of
-from service import Client, Service
+from support.servers import server_of
+from support.service import Client, Service
 from taskwell.tasks import statements
+from taskwell.tasks.tables import task
 
 STATEMENTS = {
     name: value for name, value in vars(statements).items() if isinstance(value, Select | Insert | Update | Delete)
@@ -39,7 +40,7 @@ def _is_bound_to_owner(part: Select[object] | Insert | Update | Delete) -> bool:
     return any(
         isinstance(rule, BinaryExpression)
         and rule.operator is eq
-        and rule.left is statements.task.c.user_id
+        and rule.left is task.c.user_id
         and _is_owner(rule.right)
         for rule in part._where_criteria
     )
@@ -61,7 +62,7 @@ def test_every_statement_is_bound_to_its_owner(name: str) -> None:
 
 
 def test_the_walk_notices_a_statement_that_is_not() -> None:
-    everybodys = statements.task.select().where(statements.task.c.id == bindparam("id"))
+    everybodys = task.select().where(task.c.id == bindparam("id"))
     assert not any(_is_bound_to_owner(part) for part in _parts(everybodys))
 
 

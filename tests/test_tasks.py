@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from service import Client, Service
+from support.service import Client, Service
 
 MEMBERS = {"id", "user_id", "title", "description", "complete", "created_at", "updated_at"}
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from certificates import Authority
-from conftest import server_of
+from support.certificates import Authority
+from support.servers import server_of
 from taskwell.database import postgres
 from taskwell.database.urls import PostgresURL, parse_database_url
 from taskwell.errors import DatabaseError

@@ -4,8 +4,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from document import SNAPSHOT
-from npm import require_packages
+from support.document import SNAPSHOT
+from support.npm import require_packages
 
 CLIENT = Path(__file__).parent / "typescript"
 

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from problem import assert_problem
-from service import Client, Service, sign
-from taskwell.http.protocol import _Joining
+from support.problem import assert_problem
+from support.service import Client, Service, sign
+from taskwell.server.protocol import _Joining
 
 
 @pytest.mark.parametrize(

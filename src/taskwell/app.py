@@ -13,22 +13,22 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import taskwell
 from taskwell import health
+from taskwell.auth.jwks_client import DIRECTLY, KeySet, fetch_from
 from taskwell.auth.keys import Keys, SharedSecret
-from taskwell.auth.keyset import DIRECTLY, KeySet, fetch_from
-from taskwell.auth.metrics import AuthMetrics
 from taskwell.auth.tokens import Verifier
-from taskwell.database.port import Database, Query
+from taskwell.database.interface import Database, Query
 from taskwell.database.postgres import PostgresDatabase
 from taskwell.database.sqlite import SQLiteDatabase
 from taskwell.database.urls import PostgresURL
 from taskwell.deadline import Deadline
 from taskwell.errors import Problem, RequestTimeout
-from taskwell.http import documentation
+from taskwell.http import docs
 from taskwell.http.cors import CORS
-from taskwell.http.dispatcher import Dispatcher
-from taskwell.http.in_flight import InFlight
-from taskwell.http.outer import LastResort, RequestLayer
-from taskwell.http.problems import handle_http_exception, handle_problem, handle_validation_error
+from taskwell.http.endpoint import Dispatcher
+from taskwell.http.error_responses import handle_http_exception, handle_problem, handle_validation_error
+from taskwell.http.limits import InFlight
+from taskwell.http.middleware import LastResort, RequestLayer
+from taskwell.migrations.check import schema_revision
 from taskwell.settings import Settings
 from taskwell.tasks import routes
 from taskwell.tasks.repository import TaskRepository
@@ -71,7 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
             yield State(
                 verifier=verifier,
                 tasks=TaskRepository(database),
-                schema_revision=database.prepare(health.schema_revision),
+                schema_revision=database.prepare(schema_revision),
                 body_deadline=Deadline(settings.TASKWELL_BODY_TIMEOUT_SECONDS, RequestTimeout),
                 in_flight=InFlight(settings.TASKWELL_MAX_IN_FLIGHT),
             )
@@ -93,7 +93,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.include_router(routes.router)
     app.include_router(health.router)
-    documentation.add(app)
+    docs.add(app)
     app.front = _in_front(app.framework, settings)
     return app
 
@@ -111,11 +111,9 @@ def _in_front(app: ASGIApp, settings: Settings) -> ASGIApp:
 @asynccontextmanager
 async def open_verifier(settings: Settings) -> AsyncGenerator[Verifier]:
     """What verifies tokens as `settings` say; while the context is entered, its keys are kept fresh."""
-    metrics = AuthMetrics()
-    async with open_keys(settings, metrics) as keys:
+    async with open_keys(settings) as keys:
         yield Verifier(
             keys,
-            metrics,
             issuer=settings.issuer,
             audiences=settings.audiences,
             algorithms=settings.JWT_ALGORITHM,
@@ -123,14 +121,14 @@ async def open_verifier(settings: Settings) -> AsyncGenerator[Verifier]:
 
 
 @asynccontextmanager
-async def open_keys(settings: Settings, metrics: AuthMetrics) -> AsyncGenerator[Keys]:
+async def open_keys(settings: Settings) -> AsyncGenerator[Keys]:
     """The keys that `settings` name: the shared secret, or the auth server's key set."""
     if settings.BETTER_AUTH_SECRET:
         yield SharedSecret(settings.BETTER_AUTH_SECRET.get_secret_value())
         return
     async with (
         httpx.AsyncClient(mounts=DIRECTLY) as client,
-        KeySet(fetch_from(str(settings.key_set_url), client), metrics).kept_fresh() as keys,
+        KeySet(fetch_from(str(settings.key_set_url), client)).kept_fresh() as keys,
     ):
         yield keys
 

@@ -27,6 +27,13 @@ handlers in `taskwell.http.problems` catches it.
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, TypedDict
 
+NO_FIELDS = "no_fields"
+"""The type of pydantic's error for a PATCH without a field. It is answered with 400; every other one with 422."""
+
+
+class SettingsError(ValueError):
+    """The settings cannot be used. The message has one line for each reason, with the remedy, and no secret."""
+
 
 class Violation(TypedDict):
     """One rule that the input broke: where, in words, and pydantic's name of the rule. Never the value."""

@@ -1,23 +1,17 @@
 """Is the process up, and can it do its job. Neither asks for a token."""
 
-import asyncio
 from typing import Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
-from sqlalchemy import Select, String, column, select, table
 
 import taskwell
 from taskwell.auth.tokens import Verifier
-from taskwell.database.port import Query
-from taskwell.errors import AuthUnavailable, DatabaseError, InternalError, NotMigrated, NotReady, Overloaded, Problem
-from taskwell.http.in_flight import DEADLINE_SECONDS
+from taskwell.errors import AuthUnavailable, InternalError, NotMigrated, NotReady, Overloaded, Problem
 from taskwell.http.openapi import Responses, problem_responses
-from taskwell.migrations import HEAD, NEWER_SCHEMA
+from taskwell.migrations.check import check_schema
 
 router = APIRouter(tags=["health"])
-
-schema_revision: Select[str] = select(column("version_num", String)).select_from(table("alembic_version"))
 
 
 class Health(BaseModel):
@@ -68,21 +62,3 @@ async def ready(request: Request) -> Readiness:
     except Problem as problem:
         raise NotReady(cause=problem.cause) from problem
     return Readiness(status="ok", database="ok", keys="ok")
-
-
-async def check_schema(schema_revision: Query) -> None:
-    """Looks whether the database has the schema that this version works on.
-
-    Raises:
-        NotMigrated: it has another, or none.
-        DatabaseError: it cannot be reached, or does not answer in five seconds.
-    """
-    try:
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            found = [revision for (revision,) in await schema_revision()]
-    except TimeoutError:
-        raise DatabaseError(cause=f"no answer within {DEADLINE_SECONDS} s") from None
-    if found != [HEAD]:
-        # Our revisions are numbered; one that is no lower number is of a later version, or of another program.
-        behind = all(str(revision) < HEAD for revision in found)
-        raise NotMigrated(None if behind else NEWER_SCHEMA, cause=f"revision {found}, not {HEAD}")

@@ -20,9 +20,10 @@ from pydantic import (
     field_validator,
 )
 
-from taskwell.auth.jwk import ASYMMETRIC_ALGORITHMS
-from taskwell.auth.site import AuthSite, check_url, parse_site
+from taskwell.auth.better_auth import AuthSite, check_url, parse_site
+from taskwell.auth.jwks import ASYMMETRIC_ALGORITHMS
 from taskwell.database.urls import DatabaseURL, InvalidDatabaseURL, direct, parse_database_url
+from taskwell.errors import SettingsError
 
 DEVELOPMENT_SECRET_PREFIX = "taskwell-development-only-"  # noqa: S105 - a mark, not a secret
 
@@ -58,10 +59,6 @@ _NO_AUTH_MODE = (
     "is missing; set it to where your Better Auth is, like https://app.example, "
     "or else BETTER_AUTH_SECRET to the secret that your auth server signs tokens with"
 )
-
-
-class SettingsError(ValueError):
-    """The settings cannot be used. The message has one line for each reason, with the remedy, and no secret."""
 
 
 def _database_url(text: object) -> DatabaseURL:

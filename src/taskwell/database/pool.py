@@ -18,8 +18,8 @@ import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
 from taskwell.database.failures import FAILURES, LOST, PERMANENT, translated
-from taskwell.database.line import Line
-from taskwell.database.port import Row
+from taskwell.database.interface import Row
+from taskwell.database.waiting_list import Line
 
 CLOSE_SECONDS = 0.5
 

@@ -11,8 +11,8 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.sql.base import Executable
 
 from taskwell.database.failures import translated
+from taskwell.database.interface import CompiledStatement, Query, Row, compile_statement
 from taskwell.database.pool import Pool, Session
-from taskwell.database.port import CompiledStatement, Query, Row, compile_statement
 from taskwell.database.urls import PostgresURL, SSLMode
 
 CONNECT_SECONDS = 2

@@ -20,8 +20,8 @@ from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.expression import ReturnsRows
 
 from taskwell.database.failures import translated
-from taskwell.database.line import Line
-from taskwell.database.port import CompiledStatement, Query, Row, compile_statement
+from taskwell.database.interface import CompiledStatement, Query, Row, compile_statement
+from taskwell.database.waiting_list import Line
 
 BUSY_SECONDS = 5
 

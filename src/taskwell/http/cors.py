@@ -7,7 +7,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from taskwell.errors import MalformedRequest
-from taskwell.http.problems import problem_response
+from taskwell.http.error_responses import problem_response
 
 _PREFLIGHT = "access-control-request-method"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 
 from taskwell.errors import Problem
-from taskwell.http.problems import PROBLEM_JSON
+from taskwell.http.error_responses import PROBLEM_JSON
 
 Responses = dict[int | str, dict[str, object]]
 """What a route takes as its `responses`."""

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from taskwell.errors import UnprocessableRequest, Violation
 from taskwell.http.body import JSONRequest
-from taskwell.http.in_flight import InFlight
+from taskwell.http.limits import InFlight
 
 PRIVATE = [(b"cache-control", b"private, no-cache"), (b"vary", b"Authorization")]
 """Headers of every answer that holds a user's data."""

@@ -3,7 +3,7 @@
 from alembic import context
 from sqlmodel import SQLModel
 
-import taskwell.tasks.models  # noqa: F401  # pyright: ignore[reportUnusedImport] - it fills the metadata
+import taskwell.tasks.tables  # noqa: F401  # pyright: ignore[reportUnusedImport] - it fills the metadata
 
 # A statement that waits for a table's lock makes every request behind it wait, too, so it gives up soon. What it does
 # when it has the lock may take longer than the time-out that the role has for requests.

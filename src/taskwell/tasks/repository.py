@@ -5,11 +5,11 @@ from datetime import datetime
 from typing import cast
 
 from taskwell.auth.tokens import UserId
-from taskwell.database.port import Database, Row
+from taskwell.database.interface import Database, Row
 from taskwell.errors import DatabaseError, NotFound, Overloaded
-from taskwell.http.times import rfc3339
 from taskwell.tasks import statements
-from taskwell.tasks.models import TaskCreate, TaskListResponse, TaskPatch, TaskResponse, TaskUpdate
+from taskwell.tasks.schemas import TaskCreate, TaskListResponse, TaskPatch, TaskResponse, TaskUpdate
+from taskwell.times import rfc3339
 
 # How often a change is tried anew when somebody else writes the same task between its two statements.
 MAX_ATTEMPTS = 3

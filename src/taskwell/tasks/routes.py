@@ -10,9 +10,9 @@ from pydantic import Field
 from taskwell.auth.owner import Owner, authenticate
 from taskwell.http.parameters import Boolean, DecimalDigits, RowId
 from taskwell.http.route import GuardedRoute
-from taskwell.tasks import documentation
-from taskwell.tasks.models import TaskCreate, TaskListResponse, TaskPatch, TaskResponse, TaskUpdate
+from taskwell.tasks import openapi
 from taskwell.tasks.repository import TaskRepository
+from taskwell.tasks.schemas import TaskCreate, TaskListResponse, TaskPatch, TaskResponse, TaskUpdate
 
 MAX_LIMIT = 1000
 MAX_OFFSET = 2**31 - 1
@@ -37,7 +37,7 @@ Tasks = Annotated[TaskRepository, Depends(_repository)]
 TaskId = Annotated[RowId, Path(description="The task's id.")]
 
 
-@router.get("", responses=documentation.ON_LIST, response_description="A page of tasks.")
+@router.get("", responses=openapi.ON_LIST, response_description="A page of tasks.")
 async def list_tasks(
     owner: Owner,
     tasks: Tasks,
@@ -53,11 +53,11 @@ async def list_tasks(
     return await tasks.list(owner, complete=complete, limit=limit, offset=offset)
 
 
-@router.post("", status_code=201, responses=documentation.ON_CREATE, response_description="The new task.")
+@router.post("", status_code=201, responses=openapi.ON_CREATE, response_description="The new task.")
 async def create_task(
     owner: Owner,
     tasks: Tasks,
-    new: Annotated[TaskCreate, Body(openapi_examples=documentation.CREATE)],
+    new: Annotated[TaskCreate, Body(openapi_examples=openapi.CREATE)],
     response: Response,
 ) -> TaskResponse:
     """Creates a task."""
@@ -66,29 +66,29 @@ async def create_task(
     return task
 
 
-@router.get("/{task_id:segment}", responses=documentation.ON_GET, response_description="The task.")
+@router.get("/{task_id:segment}", responses=openapi.ON_GET, response_description="The task.")
 async def get_task(owner: Owner, tasks: Tasks, task_id: TaskId) -> TaskResponse:
     """One task."""
     return await tasks.get(owner, task_id)
 
 
-@router.put("/{task_id:segment}", responses=documentation.ON_REPLACE, response_description="The task as it now is.")
+@router.put("/{task_id:segment}", responses=openapi.ON_REPLACE, response_description="The task as it now is.")
 async def replace_task(
     owner: Owner,
     tasks: Tasks,
     task_id: TaskId,
-    replacement: Annotated[TaskUpdate, Body(openapi_examples=documentation.REPLACE)],
+    replacement: Annotated[TaskUpdate, Body(openapi_examples=openapi.REPLACE)],
 ) -> TaskResponse:
     """Replaces all writable members of a task. Send back what you got, changed; read-only members are ignored."""
     return await tasks.change(owner, task_id, replacement)
 
 
-@router.patch("/{task_id:segment}", responses=documentation.ON_PATCH, response_description="The task as it now is.")
+@router.patch("/{task_id:segment}", responses=openapi.ON_PATCH, response_description="The task as it now is.")
 async def patch_task(
     owner: Owner,
     tasks: Tasks,
     task_id: TaskId,
-    changes: Annotated[TaskPatch, Body(openapi_examples=documentation.PATCH)],
+    changes: Annotated[TaskPatch, Body(openapi_examples=openapi.PATCH)],
 ) -> TaskResponse:
     """Changes only the members that are sent."""
     return await tasks.change(owner, task_id, changes)
@@ -98,7 +98,7 @@ async def patch_task(
     "/{task_id:segment}",
     status_code=204,
     response_class=Response,
-    responses=documentation.ON_DELETE,
+    responses=openapi.ON_DELETE,
     response_description="The task is deleted.",
 )
 async def delete_task(owner: Owner, tasks: Tasks, task_id: TaskId) -> None:

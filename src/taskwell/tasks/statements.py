@@ -9,7 +9,6 @@ from sqlalchemy import (
     Boolean,
     Integer,
     Select,
-    Table,
     Text,
     Update,
     bindparam,
@@ -24,12 +23,11 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.functions import FunctionElement
-from sqlmodel import SQLModel
 
 from taskwell.database.clock import now, now_or_later_than
-from taskwell.tasks.models import MEMBERS
+from taskwell.tasks.schemas import MEMBERS
+from taskwell.tasks.tables import task
 
-task: Table = SQLModel.metadata.tables["task"]
 # First in every answer, in this order.
 PUBLIC = [task.c[name] for name in MEMBERS]
 

@@ -1,0 +1,1 @@
+"""`taskwell copy`: copy all data to another database."""

@@ -1,0 +1,39 @@
+"""The arguments of `taskwell copy`, and its last line."""
+
+import argparse
+import asyncio
+
+from taskwell.cli.copy.copying import CopyRefused, copy
+from taskwell.cli.status import CommandFailed
+from taskwell.database.urls import DatabaseURL, InvalidDatabaseURL, direct, parse_database_url
+from taskwell.errors import SettingsError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the description and the arguments."""
+    parser.description = (
+        "Copy all data from one migrated database to another, of the same kind or not: ids, times, everything. "
+        "Data in the target must come from the same source, and is updated. If the copy fails, the target is unchanged."
+    )
+    parser.epilog = "Other users of this machine can see a command's arguments. To keep a password out of them, put it in ~/.pgpass."
+    parser.add_argument("--from", required=True, dest="source", metavar="URL", help="the database to read")
+    parser.add_argument("--to", required=True, dest="target", metavar="URL", help="the database to write")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Runs the command."""
+    source, target = _url("--from", options.source), _url("--to", options.target)
+    if source == target:
+        raise SettingsError("--to: is the same database as --from; name another")
+    try:
+        copied = asyncio.run(copy(source, target))
+    except CopyRefused as error:
+        raise CommandFailed(str(error)) from error
+    print(f"copied {copied.tasks} tasks of {copied.users} users; verified")
+
+
+def _url(option: str, text: str) -> DatabaseURL:
+    try:
+        return direct(parse_database_url(text))
+    except InvalidDatabaseURL as error:
+        raise SettingsError(f"{option}: {error}") from None

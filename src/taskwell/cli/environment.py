@@ -1,0 +1,37 @@
+"""Settings as the commands read them: from the environment, from `.env`, and with defaults for development."""
+
+import os
+import secrets
+from collections.abc import Mapping
+
+from dotenv import load_dotenv
+
+from taskwell.cli.development import DATABASE_URL, development_secret
+from taskwell.settings import Settings, has_auth_mode
+
+
+def read_environment() -> Mapping[str, str]:
+    """Returns the environment, with the variables that `.env` adds. Worker processes inherit both."""
+    load_dotenv(".env", interpolate=False)
+    return os.environ
+
+
+def development_settings() -> Settings:
+    """Returns the settings, with defaults for those that are required in production.
+
+    Raises:
+        SettingsError: they cannot be used.
+        OSError: the development secret can be neither read nor created.
+    """
+    environment = dict(read_environment())
+    if not environment.get("DATABASE_URL", "").strip():
+        environment["DATABASE_URL"] = DATABASE_URL
+    if not has_auth_mode(environment):
+        environment["BETTER_AUTH_SECRET"] = development_secret()
+    return Settings.read(environment, development=True)
+
+
+def placeholder_settings(environment: Mapping[str, str]) -> Settings:
+    """Returns settings that build an application which nobody will call: a random secret, and the default database."""
+    placeholders = {"DATABASE_URL": DATABASE_URL, "BETTER_AUTH_SECRET": secrets.token_hex()}
+    return Settings.read({**environment, **placeholders})

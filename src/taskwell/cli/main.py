@@ -1,0 +1,102 @@
+"""The entry point of `taskwell`.
+
+Only the module of the command that was asked for is imported, so `taskwell --help` does not wait for a web framework.
+"""
+
+import argparse
+import importlib
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn, Protocol, cast
+
+import taskwell
+from taskwell.cli.status import FAILED, INTERRUPTED, WRONG_USE, CommandFailed, complain
+from taskwell.errors import Problem, SettingsError
+
+# Of each command its module, and a line for `taskwell --help`.
+COMMANDS = {
+    "serve": ("taskwell.cli.serve", "serve in production"),
+    "dev": ("taskwell.cli.dev", "set up and serve for development"),
+    "migrate": ("taskwell.cli.migrate", "bring the database to this version's schema"),
+    "copy": ("taskwell.cli.copy.command", "copy all data to another database"),
+    "token": ("taskwell.cli.token", "print a token for a user"),
+    "openapi": ("taskwell.cli.openapi", "print the OpenAPI document"),
+    "doctor": ("taskwell.cli.doctor.command", "say whether the set-up works, and why a token is refused"),
+}
+_SERVERS = ("serve", "dev")
+
+
+class _Command(Protocol):
+    """A module of a command."""
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """Adds the description and the arguments."""
+
+    def run(self, options: argparse.Namespace) -> None:
+        """Runs the command."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit status: 0 success, 1 failure, 2 wrong use or unusable settings."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    name = _command_name(arguments)
+    if name in _SERVERS:
+        # Before the imports, which take most of the start.
+        _exit_on_signals()
+    try:
+        options = parse(arguments)
+        options.run(options)
+    except SettingsError as error:
+        return complain(f"taskwell {name}: cannot start:\n{_indented(str(error))}", WRONG_USE)
+    except CommandFailed as error:
+        return complain(f"taskwell {name}: {error}", error.status)
+    except Problem as problem:
+        cause = f" ({problem.cause})" if problem.cause else ""
+        return complain(f"taskwell {name}: {problem.detail}{cause}", FAILED)
+    except OSError as error:
+        return complain(f"taskwell {name}: {error}", FAILED)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+def _indented(lines: str) -> str:
+    return "\n".join(f"  {line}" for line in lines.splitlines())
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parses the command line. The result's `run` is the command's function, which takes the result."""
+    parser = argparse.ArgumentParser(
+        prog="taskwell",
+        description="A task API: FastAPI on PostgreSQL or SQLite, users from Better Auth.",
+        epilog="Settings come from the environment and from .env; docs/settings.md lists them.",
+    )
+    parser.add_argument("--version", action="version", version=taskwell.__version__)
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    wanted = _command_name(arguments)
+    for name, (module, summary) in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=summary)
+        if name == wanted:
+            command = cast("_Command", importlib.import_module(module))
+            command.configure(subparser)
+            subparser.set_defaults(run=command.run)
+    return parser.parse_args(arguments)
+
+
+def _command_name(arguments: Sequence[str]) -> str | None:
+    return next((argument for argument in arguments if not argument.startswith("-")), None)
+
+
+def _exit_on_signals() -> None:
+    """Makes SIGTERM and Ctrl-C end a server with status 0, without a traceback.
+
+    uvicorn first finishes the requests in flight, then sends itself the signal again.
+    """
+
+    def end(number: int, frame: object) -> NoReturn:
+        del number, frame
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)

@@ -1,0 +1,38 @@
+"""`taskwell serve`: serve in production."""
+
+import argparse
+import asyncio
+import logging
+
+from taskwell.cli.arguments import add_address, number
+from taskwell.cli.environment import read_environment
+from taskwell.server.run import check_database, listen, serve, serve_with_workers, url_of
+from taskwell.settings import Settings
+from taskwell.telemetry.logs import start_logging
+
+logger = logging.getLogger(__name__)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the description and the arguments."""
+    parser.description = (
+        "Serve in production. Needs DATABASE_URL, a migrated database, and BETTER_AUTH_URL or BETTER_AUTH_SECRET."
+    )
+    add_address(parser)
+    parser.add_argument(
+        "--workers", type=number(1, 256), default=1, metavar="N", help="number of server processes (default: 1)"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Runs the command."""
+    settings = Settings.read(read_environment())
+    start_logging(settings.TASKWELL_LOG_LEVEL)
+    asyncio.run(check_database(settings))
+    with listen(options.host, options.port) as listener:
+        url = url_of(listener)
+        if options.workers > 1:
+            logger.info("serving at %s with %d processes", url, options.workers)
+            serve_with_workers(settings, listener, options.workers)
+        else:
+            serve(settings, listener, on_start=lambda: logger.info("serving at %s", url))

@@ -1,0 +1,99 @@
+"""The outermost layers, plain ASGI: what happens to every request whatever it asks for."""
+
+import logging
+import random
+import re
+import time
+from collections.abc import Awaitable
+from http import HTTPStatus
+from typing import Any
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from taskwell.errors import InternalError
+from taskwell.http.error_responses import problem_response
+from taskwell.http.segments import route_as_sent
+from taskwell.telemetry.access_log import AccessLog
+
+logger = logging.getLogger("taskwell.problems")
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [high + low for high in _CROCKFORD for low in _CROCKFORD]
+_ACCEPTABLE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+_NOSNIFF = (b"x-content-type-options", b"nosniff")
+
+CLIENT_CLOSED_REQUEST = 499
+MAX_LOGGED_PATH = 256
+
+
+class RequestLayer:
+    """Gives each request its id, routes HEAD as GET, and notes it in the access log."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self._log = AccessLog()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            # The lifespan is over. A worker process is ended by a signal, so that nothing else would do this.
+            self._log.flush()
+            return
+        started = time.perf_counter()
+        method: str = scope["method"]
+        if method == "HEAD":
+            # A copy: the server reads the method from its own, and sends no body where that is HEAD.
+            scope = {**scope, "method": "GET"}
+        state: dict[str, Any] = scope["state"]
+        state["request_id"] = request_id = _request_id(scope)
+        route_as_sent(scope)
+
+        def send_with_headers(message: Message) -> Awaitable[None]:
+            if message["type"] == "http.response.start":
+                state["status"] = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode()), _NOSNIFF]
+            return send(message)
+
+        try:
+            await self.app(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            pass
+        finally:
+            path = scope["path"][:MAX_LOGGED_PATH]
+            status = state.get("status", CLIENT_CLOSED_REQUEST)
+            self._log.note(request_id, method, path, status, time.perf_counter() - started)
+
+
+class LastResort:
+    """Answers a bug with the one body. No exception reaches the server, which would drop the connection."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self.app(scope, receive, send)
+        except ClientDisconnect:
+            raise
+        except Exception:
+            if scope["type"] != "http" or "status" in scope["state"]:
+                raise
+            logger.exception("request_id=%s %s", scope["state"]["request_id"], HTTPStatus(500).phrase)
+            await problem_response(scope, InternalError())(scope, receive, send)
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            sent: str = value.decode("latin-1")
+            return sent if _ACCEPTABLE_REQUEST_ID.fullmatch(sent) else new_request_id()
+    return new_request_id()
+
+
+def new_request_id() -> str:
+    """A ULID (github.com/ulid/spec): 48 bits of milliseconds and 80 random ones, sortable by time."""
+    # Unique, that is all: nothing is guarded by it, and a number of the system's own would be a system call.
+    value = int(time.time() * 1000) << 80 | random.getrandbits(80)
+    return "".join([_PAIRS[value >> shift & 1023] for shift in range(120, -1, -10)])

@@ -1,0 +1,192 @@
+"""A real Better Auth: the server of examples/better-auth, its users, its tokens, and what befalls its keys.
+
+A test changes the example as its reader would: by writing something else for `jwt()` in auth.mjs.
+"""
+
+import json
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from http.cookies import SimpleCookie
+from pathlib import Path
+from typing import Any, Self
+from uuid import uuid4
+
+import httpx
+
+from support.npm import require_packages
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "better-auth"
+BROWSER = Path(__file__).parent / "browser.mjs"
+SECRET = "mX3vQ8rT1kLz6BfW0sYh9JdN4cGp7UaE2oKi5tRw"
+PASSWORD = "correct horse battery staple"
+START_SECONDS = 30
+
+COOKIE_CACHE = 'session: { cookieCache: { enabled: true, strategy: "jwt" } }, '
+"""For `options`: the session is also kept in a cookie, as a JWT that is no access token."""
+
+
+@dataclass(frozen=True)
+class User:
+    """Somebody who has signed up, and what their browser then holds."""
+
+    id: str
+    email: str
+    session_token: str
+    cookies: dict[str, str]
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
+
+    @property
+    def cached_session(self) -> str:
+        """The session as a JWT, where the server was started with `COOKIE_CACHE`."""
+        return self.cookies["better-auth.session_data"]
+
+
+class BetterAuth:
+    """The server as a process on a free port of the loopback interface, while the `with` block lasts.
+
+    `jwt` is what auth.mjs says for `jwt()`; `options` are lines added to its `betterAuth({ … })`. Servers that are
+    given the same `database` have the same users, sessions and keys. `environment` is the process's, which a test may
+    change before a start.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        jwt: str = "jwt()",
+        options: str = "",
+        database: Path | None = None,
+        **environment: str,
+    ) -> None:
+        require_packages(EXAMPLE)
+        self._folder = folder
+        self._log = folder / "log"
+        self.database = database or folder / "auth.db"
+        self.port = _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "PORT": str(self.port),
+            "DATABASE": str(self.database),
+            "BETTER_AUTH_URL": self.url,
+            "BETTER_AUTH_SECRET": SECRET,
+        } | environment
+        self._process: subprocess.Popen[bytes] | None = None
+        self._copy_example()
+        self._configure(jwt, options)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Starts the server and waits until it answers."""
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                ["node", "server.mjs"], cwd=self._folder, env=self.environment, stdout=log, stderr=log
+            )
+        self._wait_until_it_listens(self._process)
+
+    def stop(self) -> None:
+        """Stops it, if it runs; its port and its database stay its own."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def restart(self, *, jwt: str = "jwt()", options: str = "") -> None:
+        """Starts it anew, configured differently, on the same port and database."""
+        self.stop()
+        self._configure(jwt, options)
+        self.start()
+
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """A request of its own, which leaves no cookie behind; `path` begins after the server's URL."""
+        return httpx.request(method, f"{self.url}{path}", timeout=15, verify=False, trust_env=False, **options)  # noqa: S501
+
+    def sign_up(self, name: str = "Alice") -> User:
+        """A new user, signed in."""
+        email = f"{uuid4().hex}@example.org"
+        body = {"name": name, "email": email, "password": PASSWORD}
+        answer = self.request("POST", "/api/auth/sign-up/email", json=body)
+        assert answer.status_code == 200, answer.text
+        return User(answer.json()["user"]["id"], email, answer.json()["token"], _cookies(answer))
+
+    def token(self, user: User) -> str:
+        """A JWT for the task API, as the user's browser gets it."""
+        answer = self.request("GET", "/api/auth/token", headers=user.headers)
+        assert answer.status_code == 200, answer.text
+        token: str = answer.json()["token"]
+        return token
+
+    def browse(self, user: User, api: str) -> dict[str, Any]:
+        """What the user's browser sees, when the example's client calls the task API at `api` (browser.mjs)."""
+        command = ["node", str(BROWSER), f"{self.url}/api/auth", api, user.headers["Cookie"]]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS, check=False)
+        assert done.returncode == 0, done.stderr
+        seen: dict[str, Any] = json.loads(done.stdout)
+        return seen
+
+    def keys(self) -> dict[str, dict[str, str]]:
+        """The key set's keys, by their `kid`."""
+        answer = self.request("GET", "/api/auth/jwks")
+        assert answer.status_code == 200, answer.text
+        return {key["kid"]: key for key in answer.json()["keys"]}
+
+    def expire_keys(self) -> None:
+        """What `rotationInterval` does when it is over: the next token is signed by a key made for it."""
+        moment_ago = datetime.now(UTC) - timedelta(seconds=1)
+        self._execute("UPDATE jwks SET expiresAt = ?", moment_ago.strftime("%Y-%m-%dT%H:%M:%S.000Z"))
+
+    def delete_keys(self) -> None:
+        """What an operator does when keys have leaked."""
+        self._execute("DELETE FROM jwks")
+
+    def _execute(self, sql: str, *values: str) -> None:
+        connection = sqlite3.connect(self.database, timeout=10)
+        with connection:
+            connection.execute(sql, values)
+        connection.close()
+
+    def _copy_example(self) -> None:
+        shutil.copy(EXAMPLE / "server.mjs", self._folder)
+        (self._folder / "node_modules").symlink_to(EXAMPLE / "node_modules", target_is_directory=True)
+
+    def _configure(self, jwt: str, options: str) -> None:
+        before, plugin, after = (EXAMPLE / "auth.mjs").read_text().partition("plugins: [jwt()]")
+        assert plugin, "auth.mjs no longer has the place that tests write to"
+        (self._folder / "auth.mjs").write_text(f"{before}{options}plugins: [{jwt}]{after}")
+
+    def _wait_until_it_listens(self, process: "subprocess.Popen[bytes]") -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while "listens on" not in (output := self._log.read_text()):
+            if process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise RuntimeError(f"Better Auth does not start:\n{output}")
+            time.sleep(0.02)
+
+
+def _cookies(answer: httpx.Response) -> dict[str, str]:
+    jar = SimpleCookie()
+    for header in answer.headers.get_list("set-cookie"):
+        jar.load(header)
+    return {name: morsel.value for name, morsel in jar.items()}
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port

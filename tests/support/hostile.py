@@ -1,0 +1,205 @@
+"""Tokens that must not be believed, for a verifier of either mode. Each has one thing wrong with it."""
+
+import hmac
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from support.tokens import Signer, encoded, jwk, pem, private_key
+
+# What a good token says, changed into what is not accepted. A header member or claim given as None is left out.
+HEADERS: dict[str, dict[str, Any]] = {
+    **{f"alg {alg}": {"alg": alg} for alg in ("none", "None", "NONE", "nOnE", "", "HS384", "HS512", "RS512x", "hs256", "A256KW")},
+    "no alg": {"alg": None},
+    "alg a number": {"alg": 1},
+    "alg a list": {"alg": ["HS256", "EdDSA"]},
+    "alg an object": {"alg": {"name": "EdDSA"}},
+    "alg true": {"alg": True},
+    "crit exp": {"crit": ["exp"], "exp": 1},
+    "crit empty": {"crit": []},
+    "crit unknown": {"crit": ["http://example.com/UNDEFINED"]},
+    "crit a string": {"crit": "b64"},
+    "b64 false": {"b64": False},
+    "b64 false and critical": {"b64": False, "crit": ["b64"]},
+    "b64 true": {"b64": True},
+    "zip DEF": {"zip": "DEF"},
+    "zip empty": {"zip": ""},
+    **{f"typ {typ}": {"typ": typ} for typ in ("JWE", "dpop+jwt", "logout+jwt", "secevent+jwt", "JOSE", "", "JWT;x")},
+    "typ a list": {"typ": ["JWT"]},
+    "typ a number": {"typ": 1},
+    "kid a number": {"kid": 1},
+    "kid a list": {"kid": ["k"]},
+    "kid an object": {"kid": {"k": 1}},
+    "kid true": {"kid": True},
+}  # fmt: skip
+
+NO_TIMES: list[Any] = ["9999999999", "soon", "", True, False, [9999999999], {"at": 9999999999}, "1e10", " 9999999999"]
+WRONG_USERS: list[Any] = ["", "x" * 256, "a\x00", "a\n", "\x7f", "\x9f", 1, 0, True, 1.5, [], ["a"], {}, {"a": 1}]
+CLAIMS: dict[str, dict[str, Any]] = {
+    "expired": {"exp": int(time.time()) - 60},
+    "expired for a day": {"exp": int(time.time()) - 86_400},
+    "exp 0": {"exp": 0},
+    "exp -1": {"exp": -1},
+    "no exp": {"exp": None},
+    "not yet valid": {"nbf": int(time.time()) + 3600},
+    "issued tomorrow": {"iat": int(time.time()) + 86_400},
+    **{f"{name} {json.dumps(value)}": {name: value} for name in ("exp", "nbf", "iat") for value in NO_TIMES},
+    "no user": {"sub": None},
+    **{f"sub {str(value)[:20]!r}": {"sub": value} for value in WRONG_USERS},
+    **{f"user_id {str(value)[:20]!r}": {"user_id": value} for value in [*WRONG_USERS, "somebody else"]},
+    "user_id of another case": {"user_id": "ALICE"},
+    "aud of others": {"aud": "https://elsewhere.example"},
+    "aud of several others": {"aud": ["https://elsewhere.example", "https://nowhere.example"]},
+    "aud a number": {"aud": 1},
+    "aud an object": {"aud": {"https://here.example": True}},
+    "aud a list of numbers": {"aud": [1]},
+}  # fmt: skip
+
+# Claims as they stand in the text, where JSON libraries differ. `%s` is the rest of a good token's claims.
+TEXTS: dict[str, bytes] = {
+    **{
+        f"{name} {value.decode()}": b'{%s,"' + name.encode() + b'":' + value + b"}"
+        for name in ("exp", "nbf", "iat")
+        for value in (b"NaN", b"Infinity", b"-Infinity", b"1e999", b"-1e999", b"null")
+    },
+    "exp of 5000 digits": b'{%s,"exp":' + b"9" * 5000 + b"}",
+    "nbf of 400 digits": b'{%s,"nbf":' + b"9" * 400 + b"}",
+    "exp as hexadecimal": b'{%s,"exp":0xFFFFFFFFF}',
+    "exp with an underscore": b'{%s,"exp":9_999_999_999}',
+    "sub twice": b'{"sub":"bob",%s}',
+    "exp twice": b'{%s,"exp":9999999999}',
+    "a comma too many": b"{%s,}",
+    "a comment": b"{%s/* */}",
+    "something behind": b"{%s}{}",
+    "a byte order mark": b"\xef\xbb\xbf{%s}",
+    "single quotes": b"{'sub':'alice'}",
+    "an array": b"[{%s}]",
+    "a string": b'"alice"',
+    "a number": b"1",
+    "null": b"null",
+    "nothing": b"",
+    "invalid UTF-8": b'{%s,"a":"\xff"}',
+    "UTF-16": '{"sub":"alice","exp":9999999999}'.encode("utf-16"),
+    "nested deeply": b'{%s,"a":' + b"[" * 2500 + b"]" * 2500 + b"}",
+    "nested deeply in objects": b'{%s,"a":' + b'{"a":' * 700 + b"1" + b"}" * 700 + b"}",
+    "NUL": b"{%s}\x00",
+    "a lone surrogate as the user": b'{%s,"user_id":"\\ud800"}',
+}
+
+HEADER_TEXTS: dict[str, bytes] = {
+    "alg twice": b'{"alg":"none",%s}',
+    "kid twice": b'{"kid":"other","kid":"k",%s}',
+    "an array": b"[%s]",
+    "a string": b'"JWT"',
+    "null": b"null",
+    "nothing": b"",
+    "invalid UTF-8": b'{%s,"a":"\xff"}',
+    "nested deeply": b'{%s,"a":' + b"[" * 2500 + b"]" * 2500 + b"}",
+    "NaN": b'{%s,"crit":NaN}',
+}
+
+
+def _inner(members: dict[str, Any]) -> bytes:
+    return json.dumps(members).encode()[1:-1]
+
+
+def _replaced(token: str, part: int, change: Callable[[str], str]) -> str:
+    parts = token.split(".")
+    parts[part] = change(parts[part])
+    return ".".join(parts)
+
+
+def _mangled(good: str, other: str) -> dict[str, str]:
+    """A good token, damaged on its way. `other` is just as good, for another user."""
+    head, claims, signature = good.split(".")
+    forms = {
+        "junk": "junk",
+        "one dot": ".",
+        "two dots": "..",
+        "no signature": f"{head}.{claims}.",
+        "no claims": f"{head}..{signature}",
+        "no header": f".{claims}.{signature}",
+        "two parts": f"{head}.{claims}",
+        "four parts": f"{good}.{signature}",
+        "five parts, as a JWE": f"{good}.AAAA.AAAA",
+        "twice": f"{good} {good}",
+        "another's claims": f"{head}.{other.split('.')[1]}.{signature}",
+        "another's signature": f"{head}.{claims}.{other.split('.')[2]}",
+        "in quotes": f'"{good}"',
+        "as JSON": json.dumps({"protected": head, "payload": claims, "signature": signature}).replace(" ", ""),
+        "percent-encoded": good.replace(".", "%2E"),
+        "upside down": f"{signature}.{claims}.{head}",
+        "8 KiB and a byte": good + "A" * (8193 - len(good)),
+    }
+    for number, name in enumerate(("header", "claims", "signature")):
+        forms |= {
+            f"{name} cut by one": _replaced(good, number, lambda part: part[:-1]),
+            f"{name} cut by four": _replaced(good, number, lambda part: part[:-4]),
+            f"{name} with four more": _replaced(good, number, lambda part: part + "AAAA"),
+            f"{name} changed in the middle": _replaced(good, number, _flipped),
+            f"{name} padded": _replaced(good, number, lambda part: part + "="),
+            f"{name} with plus": _replaced(good, number, lambda part: "+" + part[1:]),
+            f"{name} with slash": _replaced(good, number, lambda part: "/" + part[1:]),
+            f"{name} with a blank": _replaced(good, number, lambda part: part[:4] + " " + part[4:]),
+        }
+    return forms
+
+
+def _flipped(part: str) -> str:
+    middle = len(part) // 2
+    return part[:middle] + ("A" if part[middle] != "A" else "B") + part[middle + 1 :]
+
+
+def _forged(signer: Signer, user: str) -> dict[str, str]:
+    """Tokens signed by somebody else, who says so or hides it."""
+    claims = json.dumps(signer.full_claims(user)).encode()
+    forms: dict[str, str] = {}
+    for alg in ("EdDSA", "ES256", "ES384", "ES512", "RS256", "PS256"):
+        key = private_key(alg) if alg[:2] not in ("RS", "PS") else rsa.generate_private_key(65537, 2048)
+        stranger = Signer(alg, key, signer.header)
+        public = jwk(key, kid=signer.header.get("kid", "mine"), alg=alg)
+        forms[f"{alg} of a stranger"] = stranger.raw(json.dumps(stranger.full_header()).encode(), claims)
+        for name, value in {
+            "jwk": public,
+            "jku": "http://127.0.0.1:1/jwks",
+            "x5u": "http://127.0.0.1:1/cert",
+            "x5c": ["MIIB"],
+            "kid": "../../../../dev/null",
+        }.items():
+            head = stranger.full_header(**{name: value})
+            forms[f"{alg} of a stranger with {name}"] = stranger.raw(json.dumps(head).encode(), claims)
+        for secret in (pem(key), json.dumps(public).encode()):
+            forms[f"HMAC under {alg}'s public key, {len(forms)}"] = _hmac(signer, claims, secret)
+    for name, secret in {"nothing": b"", "NUL": b"\x00" * 32, "secret": b"secret", "null": b"null"}.items():
+        forms[f"HMAC under {name}"] = _hmac(signer, claims, secret)
+    return forms
+
+
+def _hmac(signer: Signer, claims: bytes, secret: bytes) -> str:
+    head = json.dumps(signer.full_header(alg="HS256")).encode()
+    signing_input = f"{encoded(head)}.{encoded(claims)}"
+    # PyJWT refuses to sign with a public key or with nothing; an attacker does not.
+    return f"{signing_input}.{encoded(hmac.digest(secret, signing_input.encode(), 'sha256'))}"
+
+
+def hostile_tokens(signer: Signer, user: str) -> dict[str, str]:
+    """Tokens for `user`, none of which may be believed by whoever believes `signer`."""
+    good, other = signer.token(user), signer.token("bob")
+    claims = signer.full_claims(user)
+    head, body = _inner(signer.full_header()), _inner(claims)
+    rest = {name: value for name, value in claims.items() if name not in ("exp", "iat")}
+    forms = {f"header: {name}": signer.token(user, members) for name, members in HEADERS.items()}
+    forms |= {f"claims: {name}": signer.token(user, **members) for name, members in CLAIMS.items()}
+    for name, text in TEXTS.items():
+        base = _inner(rest | {"exp": claims["exp"]}) if "exp" not in name else _inner(rest)
+        whole = body if name == "exp twice" else base
+        forms[f"text: {name}"] = signer.raw(json.dumps(signer.full_header()).encode(), text.replace(b"%s", whole))
+    for name, text in HEADER_TEXTS.items():
+        forms[f"header text: {name}"] = signer.raw(text.replace(b"%s", head), json.dumps(claims).encode())
+    forms |= {f"mangled: {name}": token for name, token in _mangled(good, other).items()}
+    forms |= {f"forged: {name}": token for name, token in _forged(signer, user).items()}
+    forms["unsigned"] = encoded(b'{"alg":"none"}') + "." + encoded(json.dumps(claims).encode()) + "."
+    return forms

@@ -1,0 +1,72 @@
+"""A PgBouncer of the suite's own, in front of a PostgreSQL: as a provider's pooler is, and no kinder.
+
+Each transaction may run on another of the server's connections, and the next one nearly always does. Debian's version
+does not track prepared statements, and it refuses start-up parameters that it does not know.
+"""
+
+import os
+import shutil
+import signal
+from pathlib import Path
+
+from support.certificates import Authority
+from support.daemon import Daemon
+from support.postgres import PASSWORD, USER, PostgresServer, verifying_url
+
+CONFIGURATION = """
+[databases]
+* = host=127.0.0.1 port={port_of_server}
+
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+
+pool_mode = transaction
+default_pool_size = 8
+min_pool_size = 4
+server_round_robin = 1
+max_client_conn = 1000
+
+auth_type = scram-sha-256
+auth_file = {users}
+
+client_tls_sslmode = require
+client_tls_cert_file = {certificate}
+client_tls_key_file = {key}
+
+server_tls_sslmode = verify-full
+server_tls_ca_file = {authority}
+
+log_connections = 0
+log_disconnections = 0
+"""
+
+
+class PgBouncer(Daemon):
+    """A pooler in transaction mode, for every database of `server`; `url` is that of the maintenance database."""
+
+    READY = b"process up"
+    END = signal.SIGTERM
+
+    def __init__(self, program: Path, server: PostgresServer, authority: Authority) -> None:
+        super().__init__()
+        certificate, key = authority.certify()
+        vouched_by = self._write("authority.crt", authority.certificate)
+        configuration = CONFIGURATION.format(
+            port=self.port,
+            port_of_server=server.port,
+            # With the password itself, and no verifier of it, PgBouncer can also log in to the server by SCRAM.
+            users=self._write("users", f'"{USER}" "{PASSWORD}"\n'),
+            certificate=self._write("pooler.crt", certificate),
+            key=self._write("pooler.key", key),
+            authority=vouched_by,
+        )
+        self.url = verifying_url(self.port, str(vouched_by))
+        self._start(str(program), str(self._write("pgbouncer.ini", configuration)))
+
+
+def find_program() -> Path | None:
+    """PgBouncer, or None where there is none. Debian has it where not every user's PATH leads."""
+    found = shutil.which("pgbouncer", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))
+    return Path(found) if found else None

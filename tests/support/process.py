@@ -1,0 +1,93 @@
+"""The installed command, as the process that an operator starts."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from support.service import SECRET, Client
+
+COMMAND = Path(sys.executable).with_name("taskwell")
+WAIT_SECONDS = 60
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """What a process needs, and `settings`: nothing of the suite's own."""
+    needed = {name: value for name, value in os.environ.items() if name == "PATH" or name.startswith("COVERAGE_")}
+    return needed | {"PYTHONWARNINGS": "error"} | settings
+
+
+def run(folder: Path, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
+    """Runs `taskwell` in `folder` to its end."""
+    return subprocess.run(
+        [COMMAND, *arguments],
+        cwd=folder,
+        env=environment(**settings),
+        capture_output=True,
+        text=True,
+        timeout=WAIT_SECONDS,
+        check=False,
+    )
+
+
+@dataclass
+class Server:
+    """A `taskwell` that serves."""
+
+    process: "subprocess.Popen[bytes]"
+    url: str
+    http: httpx.Client
+    output: Path
+    log: Path
+
+    def client(self, user: str) -> Client:
+        return Client(self.http, user)
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Sends a signal, waits, and gives the exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(WAIT_SECONDS)
+
+
+@contextmanager
+def serving(folder: Path, *arguments: str, **settings: str) -> Iterator[Server]:
+    """`taskwell serve`, or the command that is given, from when it serves; on a free port."""
+    output, log = folder / "stdout", folder / "stderr"
+    with output.open("wb") as out, log.open("wb") as error:
+        process = subprocess.Popen(
+            [COMMAND, *(arguments or ["serve"]), "--port", "0"],
+            cwd=folder,
+            env=environment(**settings),
+            stdout=out,
+            stderr=error,
+        )
+    try:
+        url = _announced(process, output, log)
+        with httpx.Client(base_url=url, timeout=15, verify=False) as http:  # noqa: S501 - no TLS here
+            yield Server(process, url, http, output, log)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _announced(process: "subprocess.Popen[bytes]", *outputs: Path) -> str:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        for output in outputs:
+            if found := re.search(r"erves at (http://\S+)|serving at (http://\S+)", output.read_text()):
+                return found[1] or found[2]
+        time.sleep(0.02)
+    raise AssertionError(f"it does not serve:\n{outputs[-1].read_text()}")
+
+
+def production(url: str) -> dict[str, str]:
+    """The settings of a service on the database at `url`."""
+    return {"DATABASE_URL": url, "BETTER_AUTH_SECRET": SECRET, "TASKWELL_POOL_MIN": "1"}
