@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-import httpx
+import httpx2
 
 from database import DESCRIPTION, Size
 from servers import Running
@@ -21,7 +21,7 @@ def check(running: Running, auth: Auth, size: Size) -> None:
     # The last user takes no part in the load, but for the smallest databases.
     me, stranger, number = user(size.users - 1), user(0), size.users
     authorization = {"Authorization": f"Bearer {auth.token(me)}"}
-    with httpx.Client(base_url=running.url, headers=authorization, verify=False) as http:  # noqa: S501 - no TLS here
+    with httpx2.Client(base_url=running.url, headers=authorization, verify=False) as http:
         home = f"/api/{me}/tasks"
         _expect(http.get("/health"), 200)
         seeded = _task(http.get(f"{home}/{number}"), 200)
@@ -38,7 +38,7 @@ def check(running: Running, auth: Auth, size: Size) -> None:
         assert _task(http.get(path), 200) == changed
 
 
-def _refusals(http: httpx.Client, home: str, stranger: str, forged: str) -> None:
+def _refusals(http: httpx2.Client, home: str, stranger: str, forged: str) -> None:
     of_a_stranger = "1"
     _expect(http.get(f"{home}/{of_a_stranger}"), 404)
     _expect(http.get(f"/api/{stranger}/tasks/{of_a_stranger}"), 403)
@@ -46,7 +46,7 @@ def _refusals(http: httpx.Client, home: str, stranger: str, forged: str) -> None
     _expect(http.post(home, json={"title": ""}), 422, 400)
 
 
-def _list(http: httpx.Client, home: str, size: Size) -> None:
+def _list(http: httpx2.Client, home: str, size: Size) -> None:
     answer = http.get(home, params={"limit": PAGE})
     _expect(answer, 200)
     page = answer.json()
@@ -57,7 +57,7 @@ def _list(http: httpx.Client, home: str, size: Size) -> None:
     assert all(task.keys() == TASK for task in page["tasks"]), page["tasks"][0]
 
 
-def _task(answer: httpx.Response, status: int) -> dict[str, object]:
+def _task(answer: httpx2.Response, status: int) -> dict[str, object]:
     _expect(answer, status)
     task: dict[str, object] = answer.json()
     assert task.keys() == TASK, task
@@ -69,5 +69,5 @@ def _moment(value: object) -> datetime:
     return datetime.fromisoformat(str(value))
 
 
-def _expect(answer: httpx.Response, *statuses: int) -> None:
+def _expect(answer: httpx2.Response, *statuses: int) -> None:
     assert answer.status_code in statuses, f"{answer.request.method} {answer.request.url}: {answer} {answer.text}"

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 
-import httpx
+import httpx2
 import pytest
 
 from support.auth_server import AuthServer, body, key_set
@@ -25,7 +25,7 @@ class Site:
     auth_server: AuthServer
     service: Service
 
-    def ask(self, client: Client, kid: str = "known") -> httpx.Response:
+    def ask(self, client: Client, kid: str = "known") -> httpx2.Response:
         origin = self.auth_server.origin
         token = Signer("EdDSA", KEY, {"kid": kid}, {"iss": origin, "aud": origin}).token(client.user)
         return client.http.get(client.home, headers={"Authorization": f"Bearer {token}"})

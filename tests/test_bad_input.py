@@ -2,7 +2,7 @@
 
 import json
 
-import httpx
+import httpx2
 import pytest
 
 from support.problem import assert_problem
@@ -372,7 +372,7 @@ def test_an_asset_comes_whole(service: Service, byte_range: str) -> None:
 
 
 def test_one_connection_survives_all_of_this(service: Service, alice: Client) -> None:
-    with httpx.Client(base_url=service.url, verify=False, limits=httpx.Limits(max_connections=1)) as http:  # noqa: S501
+    with httpx2.Client(base_url=service.url, verify=False, limits=httpx2.Limits(max_connections=1)) as http:
         client = Client(http, alice.user)
         for body in MALFORMED.values():
             client.request("POST", content=body, headers=JSON)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from support.better_auth import COOKIE_CACHE, BetterAuth, User
@@ -23,7 +23,7 @@ class Site:
     auth: BetterAuth
     service: Service
 
-    def ask(self, user: User, token: str, method: str = "GET", path: str = "", **options: object) -> httpx.Response:
+    def ask(self, user: User, token: str, method: str = "GET", path: str = "", **options: object) -> httpx2.Response:
         """A request to the user's tasks with `token`."""
         return self.service.http.request(
             method,

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-import httpx
+import httpx2
 import jwt
 import pytest
 
@@ -98,13 +98,13 @@ def test_make_alone_lists_its_commands() -> None:
 # --- dev
 
 
-def _sent_by(curl: str) -> httpx.Response:
+def _sent_by(curl: str) -> httpx2.Response:
     """What the command gets."""
     words = shlex.split(curl.replace("\\\n", " "))
     assert words[:3] == ["curl", "-X", "POST"]
     options = list(zip(words[4::2], words[5::2], strict=True))
     headers = dict(value.split(": ", 1) for flag, value in options if flag == "-H")
-    return httpx.post(words[3], headers=headers, content=dict(options)["-d"], timeout=15, verify=False)  # noqa: S501
+    return httpx2.post(words[3], headers=headers, content=dict(options)["-d"], timeout=15, verify=False)
 
 
 def test_dev_needs_nothing_and_its_curl_creates_a_task(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_workers_do_not_outlive_the_process_that_was_started(sqlite_database: st
     with serving(tmp_path, "serve", "--workers", "2", **production(sqlite_database)) as server:
         server.end(signal.SIGKILL)
         deadline = time.monotonic() + 10
-        with suppress(httpx.TransportError):
+        with suppress(httpx2.TransportError):
             while time.monotonic() < deadline:
                 server.http.get("/health")
                 time.sleep(0.1)
@@ -323,7 +323,7 @@ def test_the_document_is_the_one_that_is_served(sqlite_database: str, tmp_path: 
     assert run(tmp_path, "openapi", "--output", "openapi.json").stdout == ""
     assert (tmp_path / "openapi.json").read_text(encoding="utf-8") == printed
     with serving(tmp_path, **production(sqlite_database)) as server:
-        assert server.http.get("/openapi.json").json() == httpx.Response(200, text=printed).json()
+        assert server.http.get("/openapi.json").json() == httpx2.Response(200, text=printed).json()
 
 
 def test_a_file_that_cannot_be_written_is_no_traceback(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from threading import Event
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 from sqlalchemy.sql.base import Executable
 
 from support.rows import execute
@@ -39,7 +39,7 @@ def _request(client: Client, method: str, path: str, body: object) -> bytes:
     ).encode()
 
 
-def _at_once(asked: Sequence[Asked]) -> list[httpx.Response]:
+def _at_once(asked: Sequence[Asked]) -> list[httpx2.Response]:
     """The answers to requests that are complete at the same moment, all but."""
     address = urlsplit(str(asked[0][0].http.base_url))
     with ExitStack() as stack:
@@ -54,10 +54,10 @@ def _at_once(asked: Sequence[Asked]) -> list[httpx.Response]:
         return [_answer(connection) for connection in connections]
 
 
-def _answer(connection: socket.socket) -> httpx.Response:
+def _answer(connection: socket.socket) -> httpx2.Response:
     answer = HTTPResponse(connection)
     answer.begin()
-    return httpx.Response(answer.status, headers=answer.getheaders(), content=answer.read())
+    return httpx2.Response(answer.status, headers=answer.getheaders(), content=answer.read())
 
 
 def _patches(client: Client, task: Json, members: Sequence[Json]) -> list[Json]:

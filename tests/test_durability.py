@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from support.process import Server, production, serving
@@ -58,10 +58,10 @@ class Writer:
                 self._patch(number, min(self.tasks))
                 self._patch(number, max(self.tasks))
                 self._delete(sorted(self.tasks)[len(self.tasks) // 2])
-        except httpx.TransportError:
+        except httpx2.TransportError:
             pass
 
-    def _send(self, method: str, path: int | str, json: Json | None) -> httpx.Response:
+    def _send(self, method: str, path: int | str, json: Json | None) -> httpx2.Response:
         self.requests += 1
         self.in_flight = (method, path, json)
         answer = self.client.request(method, path, json=json)
@@ -146,7 +146,7 @@ BODY = b'{"title": "Buy milk"}'
 
 def _half_a_request(server: Server) -> socket.socket:
     """A request whose head the service has read, as it asks for the body; the body's last byte is still to come."""
-    url = httpx.URL(server.url)
+    url = httpx2.URL(server.url)
     connection = socket.create_connection((url.host, url.port or 80), timeout=15)
     head = (
         "POST /api/alice/tasks HTTP/1.1\r\nHost: taskwell\r\nContent-Type: application/json\r\n"

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
-import httpx
+import httpx2
 import pytest
 
 from support.problem import assert_problem
@@ -58,10 +58,10 @@ def begin_creation(service: Service, client: Client) -> socket.socket:
     return connection
 
 
-def answer_on(connection: socket.socket) -> httpx.Response:
+def answer_on(connection: socket.socket) -> httpx2.Response:
     answer = HTTPResponse(connection)
     answer.begin()
-    return httpx.Response(answer.status, headers=answer.getheaders(), content=answer.read())
+    return httpx2.Response(answer.status, headers=answer.getheaders(), content=answer.read())
 
 
 def test_a_body_that_does_not_come_is_408(hasty: Service) -> None:

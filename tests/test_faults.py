@@ -13,7 +13,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 import asyncpg
-import httpx
+import httpx2
 import pytest
 
 from support.problem import assert_problem
@@ -96,12 +96,12 @@ def faulty(shared: Faulty) -> Iterator[Faulty]:
     shared.relay.open()
 
 
-def at_once(jobs: list[Callable[[], httpx.Response]]) -> list[httpx.Response]:
+def at_once(jobs: list[Callable[[], httpx2.Response]]) -> list[httpx2.Response]:
     with ThreadPoolExecutor(len(jobs)) as threads:
         return [one.result() for one in [threads.submit(job) for job in jobs]]
 
 
-def all_six(client: Client, task: Json, doomed: Json) -> list[Callable[[], httpx.Response]]:
+def all_six(client: Client, task: Json, doomed: Json) -> list[Callable[[], httpx2.Response]]:
     return [
         lambda: client.request("GET"),
         lambda: client.request("POST", json={"title": "new"}),

@@ -5,7 +5,7 @@ import json
 import time
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from fastapi.routing import iter_route_contexts
 
@@ -117,7 +117,7 @@ def test_a_stranger_cannot_tell_whether_a_task_exists(alice: Client, mallory: Cl
         assert_problem(answer, 403, "AUTH_FORBIDDEN")
 
 
-def _lasting(answer: httpx.Response) -> tuple[int, list[tuple[str, str]], dict[str, object]]:
+def _lasting(answer: httpx2.Response) -> tuple[int, list[tuple[str, str]], dict[str, object]]:
     """All of an answer but the moment it was given, which no two answers share."""
     headers = [(name, value) for name, value in answer.headers.multi_items() if name != "date"]
     return answer.status_code, headers, answer.json() | {"timestamp": ""}

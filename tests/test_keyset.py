@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http.server import BaseHTTPRequestHandler
 
-import httpx
+import httpx2
 import pytest
 
 from support.auth_server import AuthServer, Behaviour, body, key_set
@@ -311,7 +311,7 @@ def test_a_bug_in_one_refresh_does_not_end_the_others(
 
 @asynccontextmanager
 async def _key_set_of(server: AuthServer) -> AsyncGenerator[KeySet]:
-    async with httpx.AsyncClient() as client:
+    async with httpx2.AsyncClient() as client:
         yield KeySet(fetch_from(f"{server.origin}/api/auth/jwks", client))
 
 
@@ -416,7 +416,7 @@ def test_an_auth_server_may_answer_at_length_in_pieces_or_compress(behaviour: Be
 
 def test_an_address_that_no_client_can_ask_is_a_failure_like_any_other() -> None:
     async def test() -> None:
-        async with httpx.AsyncClient() as client:
+        async with httpx2.AsyncClient() as client:
             with pytest.raises(FetchFailed, match=r"http://\[::1\]x/jwks: InvalidURL"):
                 await fetch_from("http://[::1]x/jwks", client)()
 
@@ -440,7 +440,7 @@ def test_a_server_that_is_down_at_the_start_is_waited_for_by_nobody() -> None:
     async def test() -> None:
         with AuthServer(key_set(OLD)) as server:
             origin = server.origin
-        async with httpx.AsyncClient() as client:
+        async with httpx2.AsyncClient() as client:
             source = KeySet(fetch_from(f"{origin}/api/auth/jwks", client))
             started = time.monotonic()
             async with source.kept_fresh() as keys:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-import httpx
+import httpx2
 import pytest
 
 from support.certificates import Authority
@@ -60,7 +60,7 @@ class Writer:
     """A client that goes on whatever it is told, and remembers what it asked for and what was acknowledged."""
 
     client: Client
-    answers: list[tuple[float, str, httpx.Response]] = field(default_factory=list)
+    answers: list[tuple[float, str, httpx2.Response]] = field(default_factory=list)
     created: set[str] = field(default_factory=set)
     task_id: int = 0
     attempted: int = 0
@@ -78,7 +78,7 @@ class Writer:
                 self.acknowledged = number
             self._send("GET", self.task_id)
 
-    def _send(self, method: str, path: int | str = "", **options: object) -> httpx.Response:
+    def _send(self, method: str, path: int | str = "", **options: object) -> httpx2.Response:
         began = time.monotonic()
         answer = self.client.request(method, path, **options)
         self.answers.append((began, method, answer))

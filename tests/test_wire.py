@@ -11,7 +11,7 @@ from io import BytesIO
 from typing import Self, cast
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 import pytest
 
 from support.problem import assert_problem
@@ -53,14 +53,14 @@ def test_an_unacceptable_id_is_replaced(alice: Client, request_id: str) -> None:
     assert len(alice.request("GET", headers=headers).headers["x-request-id"]) == 26
 
 
-def _exchange(service: Service, request: bytes) -> httpx.Response:
+def _exchange(service: Service, request: bytes) -> httpx2.Response:
     """What the service answers to these very bytes."""
     address = urlsplit(service.url)
     with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
         connection.sendall(request)
         answer = HTTPResponse(connection)
         answer.begin()
-        return httpx.Response(answer.status, headers=answer.getheaders(), content=answer.read())
+        return httpx2.Response(answer.status, headers=answer.getheaders(), content=answer.read())
 
 
 @pytest.mark.parametrize(

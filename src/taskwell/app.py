@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TypedDict, cast
 
-import httpx
+import httpx2
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -127,7 +127,7 @@ async def open_keys(settings: Settings) -> AsyncGenerator[Keys]:
         yield SharedSecret(settings.BETTER_AUTH_SECRET.get_secret_value())
         return
     async with (
-        httpx.AsyncClient(mounts=DIRECTLY) as client,
+        httpx2.AsyncClient(mounts=DIRECTLY) as client,
         KeySet(fetch_from(str(settings.key_set_url), client)).kept_fresh() as keys,
     ):
         yield keys

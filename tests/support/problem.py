@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Any
 
-import httpx
+import httpx2
 
 
-def assert_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+def assert_problem(answer: httpx2.Response, status: int, code: str) -> dict[str, Any]:
     """Asserts that `answer` is the error, in the one shape and with the headers of section 6; returns its body."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/json"

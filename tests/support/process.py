@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from support.service import SECRET, Client
 
@@ -44,7 +44,7 @@ class Server:
 
     process: "subprocess.Popen[bytes]"
     url: str
-    http: httpx.Client
+    http: httpx2.Client
     output: Path
     log: Path
 
@@ -71,7 +71,7 @@ def serving(folder: Path, *arguments: str, **settings: str) -> Iterator[Server]:
         )
     try:
         url = _announced(process, output, log)
-        with httpx.Client(base_url=url, timeout=15, verify=False) as http:  # noqa: S501 - no TLS here
+        with httpx2.Client(base_url=url, timeout=15, verify=False) as http:
             yield Server(process, url, http, output, log)
     finally:
         process.kill()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
-import httpx
+import httpx2
 import jwt
 import uvicorn
 
@@ -33,14 +33,14 @@ def sign(user: str, secret: str = SECRET, **claims: object) -> str:
 class Client:
     """A user's own view of the service; a path that begins with a slash is taken as it is."""
 
-    http: httpx.Client
+    http: httpx2.Client
     user: str = field(default_factory=lambda: f"user-{uuid4().hex}")
 
     @property
     def home(self) -> str:
         return f"/api/{self.user}/tasks"
 
-    def request(self, method: str, path: str | int = "", **options: Any) -> httpx.Response:
+    def request(self, method: str, path: str | int = "", **options: Any) -> httpx2.Response:
         headers = {"Authorization": f"Bearer {sign(self.user)}"} | options.pop("headers", {})
         url = path if str(path).startswith("/") else f"{self.home}/{path}".rstrip("/")
         return self.http.request(method, str(url), headers=headers, **options)
@@ -75,7 +75,7 @@ class Service:
     url: str
     settings: Settings
     state: dict[str, Any]
-    http: httpx.Client
+    http: httpx2.Client
     engine: str
     url_of_database: str
 
@@ -97,10 +97,10 @@ def running(engine: str, *, migrate: bool = True, **environment: str) -> Iterato
         assert thread.is_alive(), "the service does not start"
         time.sleep(0.005)
     host, port = server.servers[0].sockets[0].getsockname()
-    # Beyond a number of idle connections httpx closes some, now and then one that another thread is just about to use.
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    # Beyond a number of idle connections httpx2 closes some, now and then one that another thread is just about to use.
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
     # Without TLS there is no store of certificates to load, which takes longer than most tests.
-    with httpx.Client(base_url=f"http://{host}:{port}", timeout=15, verify=False, limits=limits) as http:  # noqa: S501
+    with httpx2.Client(base_url=f"http://{host}:{port}", timeout=15, verify=False, limits=limits) as http:
         yield Service(str(http.base_url), settings, server.lifespan.state, http, engine, environment["DATABASE_URL"])
     server.should_exit = True
     thread.join()

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 
-import httpx
+import httpx2
 
 from taskwell.auth.jwks import InvalidKeySet, parse_key_set
 from taskwell.auth.keys import Key, KeysUnavailable, UnknownKey
@@ -148,7 +148,7 @@ class Bucket:
         return True
 
 
-def fetch_from(url: str, client: httpx.AsyncClient) -> Fetch:
+def fetch_from(url: str, client: httpx2.AsyncClient) -> Fetch:
     """How the key set at `url` is fetched: without redirects, within four seconds, 64 KiB at most."""
 
     async def fetch() -> bytes:
@@ -157,13 +157,13 @@ def fetch_from(url: str, client: httpx.AsyncClient) -> Fetch:
                 return await _get(client, url)
         except TimeoutError:
             raise FetchFailed(f"{url} did not answer within {FETCH_SECONDS} s") from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise FetchFailed(f"{url}: {type(error).__name__} {error}") from None
 
     return fetch
 
 
-async def _get(client: httpx.AsyncClient, url: str) -> bytes:
+async def _get(client: httpx2.AsyncClient, url: str) -> bytes:
     # Uncompressed, so that what is counted is what came: a kilobyte of gzip can hold a megabyte.
     headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
     async with client.stream("GET", url, headers=headers, follow_redirects=False) as answer:

@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import cast
 
-import httpx
+import httpx2
 
 from taskwell.auth.jwks import InvalidKeySet, parse_key_set
 from taskwell.auth.jwks_client import DIRECTLY, FetchFailed, KeySet, fetch_from
@@ -81,10 +81,10 @@ async def _fetch(url: str) -> Fetched:
     # What follows a ? may be a password, of a sort.
     fetched = Fetched(url.partition("?")[0])
 
-    async def note(response: httpx.Response) -> None:
+    async def note(response: httpx2.Response) -> None:
         fetched.status, fetched.headers, fetched.answered_at = response.status_code, response.headers, time.time()
 
-    async with httpx.AsyncClient(mounts=DIRECTLY, event_hooks={"response": [note]}) as client:
+    async with httpx2.AsyncClient(mounts=DIRECTLY, event_hooks={"response": [note]}) as client:
         began = time.perf_counter()
         try:
             fetched.body = await fetch_from(url, client)()
