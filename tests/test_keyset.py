@@ -5,7 +5,7 @@ import gzip
 import json
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from http.server import BaseHTTPRequestHandler
 
 import httpx2
@@ -13,7 +13,7 @@ import pytest
 
 from support.auth_server import AuthServer, Behaviour, body, key_set
 from support.tokens import jwk, private_key
-from taskwell.app import open_keys
+from taskwell.app import keys_from
 from taskwell.auth.jwks_client import (
     BUCKET_SECONDS,
     BUCKET_SIZE,
@@ -429,7 +429,10 @@ def test_keys_of_this_machine_do_not_come_by_way_of_a_proxy(monkeypatch: pytest.
             for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
                 monkeypatch.setenv(name, proxy.origin)
             settings = Settings.read({"DATABASE_URL": "sqlite:///never-opened.db", "BETTER_AUTH_URL": server.origin})
-            async with open_keys(settings) as keys:
+            keys, resources = keys_from(settings)
+            async with AsyncExitStack() as stack:
+                for resource in resources:
+                    await stack.enter_async_context(resource)
                 assert await keys.seek("old")
         assert proxy.requests == []
 

@@ -150,9 +150,6 @@ class Settings(BaseModel):
     ] = "auto"
     """Whether PostgreSQL keeps our statements under names. `auto`: not behind a pooler, unless it is Neon's."""
 
-    TASKWELL_DISPATCHER: Annotated[Literal["on", "off"], BeforeValidator(lambda text: str(text).lower())] = "on"
-    """Whether requests that are in order take the short way to their route, past the framework's stack."""
-
     TASKWELL_MAX_IN_FLIGHT: int = Field(default=50, ge=1, le=10_000)
     """Requests that each process works on at once. What comes beyond them is refused: 503, to be tried again in a second."""
 

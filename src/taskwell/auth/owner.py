@@ -1,7 +1,7 @@
 """From a request to its owner: the header, the verified token, the path's user."""
 
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Path, Security
 from fastapi.openapi.models import HTTPBearer
@@ -15,26 +15,50 @@ from taskwell.errors import AuthForbidden, AuthInvalid, AuthMissing, AuthUnavail
 AUTH_PROBLEMS: list[type[Problem]] = [AuthMissing, AuthInvalid, AuthForbidden, AuthUnavailable]
 
 
-async def authenticate(request: Request) -> None:
-    """Lets a request through to its own user's resources, and remembers the user.
+class Authenticator:
+    """Lets a request through to its own user's resources, and remembers the owner in the request's state."""
+
+    def __init__(self, verifier: Verifier) -> None:
+        self._verifier = verifier
+
+    async def __call__(self, request: Request) -> None:
+        """Authenticates a request.
+
+        Raises:
+            AuthMissing: no bearer token was sent.
+            AuthInvalid: the token is not accepted.
+            AuthUnavailable: there are no keys to verify it with.
+            AuthForbidden: the token belongs to another user than the one in the path.
+        """
+        owner = await identify(request.scope["headers"], self._verifier)
+        require_same_user(owner, request.scope["path_params"]["user_id"])
+        request.scope["state"]["owner"] = owner
+
+
+async def identify(headers: Iterable[tuple[bytes, bytes]], verifier: Verifier) -> UserId:
+    """Returns the user of the request's bearer token.
 
     Raises:
         AuthMissing: no bearer token was sent.
         AuthInvalid: the token is not accepted.
         AuthUnavailable: there are no keys to verify it with.
-        AuthForbidden: it is for another user than the path's.
     """
-    state: dict[str, Any] = request.scope["state"]
-    verifier: Verifier = state["verifier"]
     try:
-        user = await verifier.verify(_bearer_token(request.scope["headers"]))
+        return await verifier.verify(_bearer_token(headers))
     except InvalidToken as error:
         raise AuthInvalid(str(error)) from None
     except KeysUnavailable:
         raise AuthUnavailable(cause="no key set has arrived yet") from None
-    if user != request.scope["path_params"]["user_id"]:
+
+
+def require_same_user(owner: UserId, path_user: str) -> None:
+    """Refuses a request to another user's path.
+
+    Raises:
+        AuthForbidden: the path names another user.
+    """
+    if owner != path_user:
         raise AuthForbidden
-    state["owner"] = user
 
 
 def _bearer_token(headers: Iterable[tuple[bytes, bytes]]) -> str:

@@ -1,15 +1,14 @@
 """The six endpoints."""
 
-from collections.abc import Coroutine
-from typing import Annotated
+from typing import Annotated, TypedDict
 from urllib.parse import quote
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
 from pydantic import Field
 
-from taskwell.auth.owner import Owner, authenticate
+from taskwell.auth.owner import Owner
+from taskwell.http.endpoint import Endpoint
 from taskwell.http.parameters import Boolean, DecimalDigits, RowId
-from taskwell.http.route import GuardedRoute
 from taskwell.tasks import openapi
 from taskwell.tasks.repository import TaskRepository
 from taskwell.tasks.schemas import TaskCreate, TaskListResponse, TaskPatch, TaskResponse, TaskUpdate
@@ -18,19 +17,18 @@ MAX_LIMIT = 1000
 MAX_OFFSET = 2**31 - 1
 
 
-class TaskRoute(GuardedRoute):
-    """A route under a user's path."""
+class State(TypedDict):
+    """What these functions need from the lifespan."""
 
-    def guard(self, request: Request) -> Coroutine[object, object, None]:
-        return authenticate(request)
+    tasks: TaskRepository
 
 
-router = APIRouter(prefix="/api/{user_id:segment}/tasks", tags=["tasks"], route_class=TaskRoute)
+router = APIRouter(prefix="/api/{user_id:segment}/tasks", tags=["tasks"], route_class=Endpoint)
 
 
 async def _repository(request: Request) -> TaskRepository:
-    tasks: TaskRepository = request.scope["state"]["tasks"]
-    return tasks
+    state: State = request.scope["state"]
+    return state["tasks"]
 
 
 Tasks = Annotated[TaskRepository, Depends(_repository)]

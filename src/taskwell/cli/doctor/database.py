@@ -13,7 +13,7 @@ from typing import cast
 
 import asyncpg
 
-from taskwell.app import open_database
+from taskwell.app import database_from
 from taskwell.cli.doctor.finding import Finding
 from taskwell.database import postgres, sqlite
 from taskwell.database.failures import translated
@@ -59,7 +59,7 @@ async def examine_database(settings: Settings) -> AsyncIterator[Finding]:
         if finding.mark == "fail":
             return
     # One connection is enough to look.
-    yield await _schema(open_database(settings.model_copy(update={"TASKWELL_POOL_MIN": 0})))
+    yield await _schema(database_from(settings.model_copy(update={"TASKWELL_POOL_MIN": 0})))
 
 
 async def _schema(database: Database) -> Finding:
