@@ -1,4 +1,4 @@
-"""How costs grow: with the table, with one user's tasks, and with the number of workers.
+"""Measure how costs grow with the table, with one user's tasks, and with the number of workers.
 
 Run: make bench BENCH=scale
 """
@@ -15,7 +15,7 @@ import load
 import pgbench
 import report
 from costs import Cost, measure
-from database import Asker, Postgres, Size, askers, serve_postgres
+from database import LoadUser, Postgres, Size, load_users, serve_postgres
 from plot import Panel, svg
 from servers import start, taskwell
 from statements import for_pgbench
@@ -24,11 +24,11 @@ from users import FIRST_USER, by_secret, user
 
 PICTURE = Path(__file__).parents[1] / "docs" / "performance-scale.svg"
 
-# What writes comes last, so that what is read is still as it was seeded.
+# Workloads that write come last, so that the others read the tasks as they were seeded.
 WORKLOADS = {"get": "GET one", "list": "list of 50", "patch": "PATCH", "post": "POST"}
 TASKS_EACH = 100
 USERS = 10
-# Few enough that the writers of one user seldom wait for each other, which is no matter of size.
+# Few enough that the writers of one user seldom wait for each other: this wait does not depend on the size.
 CONNECTIONS = 8
 OTHERS = Size()
 WORKER_CONNECTIONS = 64
@@ -36,14 +36,14 @@ WORKER_CONNECTIONS = 64
 
 @dataclass(frozen=True)
 class Curves:
-    """For each size, what each workload costs; and counting alone, in milliseconds of PostgreSQL's CPU."""
+    """The cost of each workload by size; and of counting alone, in milliseconds of PostgreSQL's CPU."""
 
     costs: dict[int, dict[str, Cost]]
     count_ms: dict[int, float]
 
 
 class Scale:
-    """What is measured, on one PostgreSQL."""
+    """The measurements, all on one PostgreSQL server."""
 
     def __init__(self, postgres: Postgres, folder: Path, seconds: int) -> None:
         self._postgres = postgres
@@ -52,7 +52,7 @@ class Scale:
         self._auth = by_secret()
 
     def by_table(self, sizes: Iterable[int]) -> Curves:
-        """Ten users of a hundred tasks each ask, among ever more such users."""
+        """Measures ten users with a hundred tasks each, in tables with ever more such users."""
         costs: dict[int, dict[str, Cost]] = {}
         for rows in sizes:
             size = Size(rows // TASKS_EACH, TASKS_EACH)
@@ -60,11 +60,11 @@ class Scale:
             with self._postgres.without_indexes():
                 self._postgres.add_tasks(size)
             self._postgres.tidy()
-            costs[rows] = self._costs(askers(size, USERS), f"{rows:,} tasks in the table")
+            costs[rows] = self._costs(load_users(size, USERS), f"{rows:,} tasks in the table")
         return Curves(costs, {})
 
     def by_user(self, sizes: Iterable[int]) -> Curves:
-        """One user asks, who has ever more tasks, in a table of others'."""
+        """Measures one user with ever more tasks, in a table that also has the tasks of others."""
         self._postgres.migrate()
         with self._postgres.without_indexes():
             self._postgres.add_tasks(OTHERS)
@@ -78,14 +78,14 @@ class Scale:
                 script = f"\\set owner {FIRST_USER + number}\n{for_pgbench('count_tasks')}"
                 count_ms[tasks] = pgbench.cpu_milliseconds(self._postgres, script, self._seconds)
             ((first,),) = execute(self._postgres.url, f"SELECT min(id) FROM task WHERE user_id = '{user(number)}'")
-            one = [Asker(does, user(number), int(str(first)), 1, tasks) for does in ("reads", "creates")]
-            costs[tasks] = self._costs(one, f"{tasks:,} tasks of one user")
+            both = [LoadUser(role, user(number), int(str(first)), 1, tasks) for role in ("reader", "creator")]
+            costs[tasks] = self._costs(both, f"{tasks:,} tasks of one user")
         return Curves(costs, count_ms)
 
     def by_workers(self, numbers: Iterable[int]) -> dict[int, dict[str, Cost]]:
-        """The same load on several processes, which share this machine with PostgreSQL and wrk."""
+        """Measures the same load on several processes. They share the machine with PostgreSQL and wrk."""
         costs: dict[int, dict[str, Cost]] = {}
-        users = load.write_users(self._folder / "users", self._auth, askers(OTHERS))
+        users = load.write_users(self._folder / "users", self._auth, load_users(OTHERS))
         for workers in numbers:
             options = ["--workers", str(workers)] if workers > 1 else []
             with start(taskwell(*options), self._auth, self._postgres.url) as running:
@@ -97,8 +97,8 @@ class Scale:
                 print(f"{workers} workers: {costs[workers]['get'].per_second:,.0f} GETs/s", flush=True)
         return costs
 
-    def _costs(self, who: list[Asker], what: str) -> dict[str, Cost]:
-        users = load.write_users(self._folder / "users", self._auth, who)
+    def _costs(self, load_users: list[LoadUser], title: str) -> dict[str, Cost]:
+        users = load.write_users(self._folder / "users", self._auth, load_users)
         with start(taskwell(), self._auth, self._postgres.url) as running:
             load.run("get", running.url, users, 1, CONNECTIONS)
             found = {
@@ -106,7 +106,7 @@ class Scale:
                 for workload in WORKLOADS
             }
         shown = ", ".join(f"{name} {one.server_ms:.3f} + {one.postgres_ms:.3f}" for name, one in found.items())
-        print(f"{what}: {shown} ms", flush=True)
+        print(f"{title}: {shown} ms", flush=True)
         return found
 
 
@@ -141,12 +141,12 @@ def markdown(results: dict[str, Any], by_table: Curves, by_user: Curves, workers
     return "\n".join(
         [
             report.head("How Taskwell's costs grow", results["conditions"]),
-            "CPU in milliseconds per request, of the server and of PostgreSQL; 8 connections.\n",
+            "CPU in milliseconds per request: the server plus PostgreSQL; 8 connections.\n",
             report.table(["tasks in the table", *heads], _rows(by_table)),
             report.table(["tasks of one user", *heads, "count, in PostgreSQL"], _rows(by_user)),
-            "64 connections, on the cores that PostgreSQL and wrk use too.\n",
+            "64 connections. PostgreSQL and wrk use the same cores.\n",
             report.table(
-                ["workers", "GETs/s", "of the mix/s", "p95 of the mix, ms"],
+                ["workers", "GETs/s", "mix, requests/s", "mix, p95 ms"],
                 [
                     [str(n), f"{one['get'].per_second:,.0f}", f"{one['mix'].per_second:,.0f}", f"{one['mix'].p95:.1f}"]
                     for n, one in workers.items()
@@ -167,15 +167,17 @@ def _rows(curves: Curves) -> list[list[str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench BENCH=scale")
-    parser.add_argument("--quick", action="store_true", help="few tasks and short runs, not stored: does it run?")
-    parser.add_argument("--seconds", type=int, help="how long each measurement takes (default: 5)")
+    parser.add_argument(
+        "--quick", action="store_true", help="check that the benchmark works: few tasks, short runs, nothing stored"
+    )
+    parser.add_argument("--seconds", type=int, help="duration of each measurement (default: 5)")
     given = parser.parse_args()
     load.require_wrk()
     seconds = given.seconds or (1 if given.quick else 5)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="taskwell-bench-")))
         postgres = stack.enter_context(serve_postgres())
-        # Before there is any load of ours.
+        # Before our own load begins, because it records the load average.
         conditions = report.conditions(postgres.version, [])
         scale = Scale(postgres, folder, seconds)
         by_table = scale.by_table([10**power for power in range(3, 5 if given.quick else 8)])
