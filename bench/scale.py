@@ -4,6 +4,7 @@ Run: make bench BENCH=scale
 """
 
 import argparse
+import json
 import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -13,10 +14,10 @@ from typing import Any
 
 import load
 import pgbench
+import plot
 import report
 from costs import Cost, measure
 from database import LoadUser, Postgres, Size, load_users, serve_postgres
-from plot import Panel, svg
 from servers import start, taskwell
 from statements import for_pgbench
 from support.rows import execute
@@ -110,23 +111,21 @@ class Scale:
         return found
 
 
-def picture(by_table: Curves, by_user: Curves) -> str:
-    unit = "CPU per request, server and PostgreSQL, ms"
+def draw(by_table: Curves, by_user: Curves, path: Path) -> None:
     users = _curves(by_user)
     if by_user.count_ms:
-        # The list's statement counts too, which costs what there is to count.
+        # The statement of a list also counts. Its cost is shown as two curves, because only the count grows.
         listed = dict(users.pop("list of 50"))
         less = [(float(size), max(listed[size] - counting, 0.001)) for size, counting in by_user.count_ms.items()]
         users |= {
-            "list but count": less,
-            "count": [(float(size), counting) for size, counting in by_user.count_ms.items()],
+            "list without its count": less,
+            "its count": [(float(size), counting) for size, counting in by_user.count_ms.items()],
         }
-    return svg(
-        [
-            Panel("By the size of the table", "tasks in the table, 100 of each user", unit, _curves(by_table)),
-            Panel("By the size of a list", "tasks of one user, among a million", unit, users, dashed=["count"]),
-        ]
-    )
+    panels = [
+        plot.Panel("By the size of the table", "tasks in the table, 100 per user", _curves(by_table)),
+        plot.Panel("By the size of a list", "tasks of one user, in a table of a million", users, dashed=["its count"]),
+    ]
+    plot.draw(panels, "CPU per request, server and PostgreSQL (ms)", path)
 
 
 def _curves(curves: Curves) -> dict[str, list[tuple[float, float]]]:
@@ -171,7 +170,11 @@ def main() -> None:
         "--quick", action="store_true", help="check that the benchmark works: few tasks, short runs, nothing stored"
     )
     parser.add_argument("--seconds", type=int, help="duration of each measurement (default: 5)")
+    parser.add_argument("--redraw", action="store_true", help="measure nothing; draw the last recorded run again")
     given = parser.parse_args()
+    if given.redraw:
+        draw(*_last_recorded(), PICTURE)
+        return
     load.require_wrk()
     seconds = given.seconds or (1 if given.quick else 5)
     with ExitStack() as stack:
@@ -191,13 +194,23 @@ def main() -> None:
                 number: {name: asdict(one) for name, one in costs.items()} for number, costs in workers.items()
             },
         }
-    text = markdown(results, by_table, by_user, workers)
-    print(f"\n{text}")
-    drawn = picture(by_table, by_user)
-    if given.quick:
-        return
-    PICTURE.write_text(drawn, encoding="utf-8")
-    print(f"stored in {report.store('scale', results, text)} and {PICTURE}")
+        text = markdown(results, by_table, by_user, workers)
+        print(f"\n{text}")
+        if not given.quick:
+            print(f"stored in {report.store('scale', results, text)}")
+        draw(by_table, by_user, folder / PICTURE.name if given.quick else PICTURE)
+
+
+def _last_recorded() -> tuple[Curves, Curves]:
+    recorded = json.loads(max(report.RESULTS.glob("*-scale.json")).read_text(encoding="utf-8"))
+    by_table, by_user = (
+        Curves(
+            {int(size): {name: Cost(**cost) for name, cost in costs.items()} for size, costs in part["costs"].items()},
+            {int(size): milliseconds for size, milliseconds in part["count_ms"].items()},
+        )
+        for part in (recorded["by_table"], recorded["by_user"])
+    )
+    return by_table, by_user
 
 
 if __name__ == "__main__":
