@@ -89,7 +89,9 @@ class Scale:
         users = load.write_users(self._folder / "users", self._auth, load_users(OTHERS))
         for workers in numbers:
             options = ["--workers", str(workers)] if workers > 1 else []
-            with start(taskwell(*options), self._auth, self._postgres.url) as running:
+            # No process sheds load, because a response with 503 would end the measurement.
+            server = taskwell(*options, TASKWELL_MAX_IN_FLIGHT=str(WORKER_CONNECTIONS))
+            with start(server, self._auth, self._postgres.url) as running:
                 load.run("mix", running.url, users, 1, WORKER_CONNECTIONS)
                 costs[workers] = {
                     workload: measure(running, self._postgres, workload, users, self._seconds, WORKER_CONNECTIONS)
