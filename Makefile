@@ -10,9 +10,9 @@ help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 dev: $(UV) ## set up, and serve on http://127.0.0.1:8000 from taskwell.db; ARGS go to taskwell dev
-	@echo 'Installing the dependencies from uv.lock into .venv (the first time, this downloads about 30 MB) ...'
+	@echo 'Installing the dependencies from uv.lock into .venv (the first time, this downloads about 25 MB) ...'
 	@$(UV) sync --locked --no-dev --inexact
-	@echo 'Starting the service; Ctrl+C stops it ...'
+	@echo 'Starting the service ...'
 	@exec $(RUN)taskwell dev $(ARGS)
 
 test: lint types suite ## set up, and run every check there is
