@@ -31,11 +31,11 @@ class OneKey:
     def __init__(self, key: Key) -> None:
         self._key = key
 
-    def find(self, kid: str | None) -> Key | None:
+    def cached(self, kid: str | None) -> Key | None:
         return self._key if kid == "k" else None
 
-    async def seek(self, kid: str | None) -> Key:
-        if key := self.find(kid):
+    async def get(self, kid: str | None) -> Key:
+        if key := self.cached(kid):
             return key
         raise UnknownKey
 

@@ -241,15 +241,15 @@ class Ring:
     ready = True
 
     def __init__(self, **secrets: str) -> None:
-        self.keys = {kid: SharedSecret(secret).find(None) for kid, secret in secrets.items()}
+        self.keys = {kid: SharedSecret(secret).cached(None) for kid, secret in secrets.items()}
         self.seeks = 0
 
-    def find(self, kid: str | None) -> Key | None:
+    def cached(self, kid: str | None) -> Key | None:
         return self.keys.get(kid or "")
 
-    async def seek(self, kid: str | None) -> Key:
+    async def get(self, kid: str | None) -> Key:
         self.seeks += 1
-        if key := self.find(kid):
+        if key := self.cached(kid):
             return key
         raise UnknownKey
 
@@ -315,4 +315,4 @@ def test_the_token_that_was_not_seen_for_longest_is_forgotten_first(monkeypatch:
 
 def test_a_secret_does_not_show() -> None:
     assert SECRET not in repr(Verifier(SharedSecret(SECRET)))
-    assert SECRET not in repr(SharedSecret(SECRET).find(None))
+    assert SECRET not in repr(SharedSecret(SECRET).cached(None))

@@ -20,7 +20,7 @@ from pydantic import (
     field_validator,
 )
 
-from taskwell.auth.better_auth import AuthSite, check_url, parse_site
+from taskwell.auth.better_auth import AuthServer, check_key_set_url, parse_auth_server_url
 from taskwell.auth.jwks import ASYMMETRIC_ALGORITHMS
 from taskwell.database.urls import DatabaseURL, InvalidDatabaseURL, direct, parse_database_url
 from taskwell.errors import SettingsError
@@ -68,8 +68,8 @@ def _database_url(text: object) -> DatabaseURL:
         raise ValueError(str(error)) from None
 
 
-def _site(url: object) -> AuthSite:
-    return parse_site(str(url))
+def _site(url: object) -> AuthServer:
+    return parse_auth_server_url(str(url))
 
 
 def _strong(secret: SecretStr) -> SecretStr:
@@ -111,10 +111,10 @@ class Settings(BaseModel):
     """The same database as migrations reach it: past a pooler, as the role that owns the tables. By default
     `DATABASE_URL`, of Neon's pooler the direct form."""
 
-    BETTER_AUTH_URL: Annotated[AuthSite, BeforeValidator(_site)] | None = None
+    BETTER_AUTH_URL: Annotated[AuthServer, BeforeValidator(_site)] | None = None
     """Where Better Auth is. Tokens are verified with its key set; issuer and audience are its origin."""
 
-    JWT_JWKS_URL: Annotated[str, AfterValidator(check_url)] | None = None
+    JWT_JWKS_URL: Annotated[str, AfterValidator(check_key_set_url)] | None = None
     """The key set, where it is not Better Auth's usual one. `BETTER_AUTH_PUBLIC_KEY_URL` is another name for it."""
 
     BETTER_AUTH_SECRET: Annotated[SecretStr, AfterValidator(_strong)] | None = None

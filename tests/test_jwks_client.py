@@ -71,7 +71,7 @@ def test_a_known_key_costs_no_fetch() -> None:
         keys = source.key_set()
         await keys.refresh()
         for _ in range(100):
-            assert keys.find("old")
+            assert keys.cached("old")
         assert source.fetches == 1
 
     _run(test)
@@ -83,8 +83,8 @@ def test_the_first_token_after_a_rotation_is_accepted() -> None:
         keys = source.key_set()
         await keys.refresh()
         source.publish(OLD, NEW)
-        assert keys.find("new") is None
-        assert (await keys.seek("new")).material
+        assert keys.cached("new") is None
+        assert (await keys.get("new")).material
 
     _run(test)
 
@@ -99,7 +99,7 @@ def test_a_flood_of_unknown_keys_empties_the_bucket_and_no_more() -> None:
             before = source.fetches
             for number in range(1000):
                 with pytest.raises(UnknownKey):
-                    await keys.seek(f"unknown {number}")
+                    await keys.get(f"unknown {number}")
             assert source.fetches - before == min(BUCKET_SIZE, seconds // BUCKET_SECONDS or BUCKET_SIZE)
 
     _run(test)
@@ -110,7 +110,7 @@ def test_many_who_wait_share_one_fetch() -> None:
         source = Source(OLD)
         source.wait = asyncio.sleep(0.05)
         keys = source.key_set()
-        found = await asyncio.gather(*[keys.seek("old") for _ in range(500)])
+        found = await asyncio.gather(*[keys.get("old") for _ in range(500)])
         assert len({id(key) for key in found}) == 1
         assert source.fetches == 1
 
@@ -122,7 +122,7 @@ def test_one_who_gives_up_waiting_does_not_stop_the_others() -> None:
         source = Source(OLD)
         source.wait = asyncio.sleep(0.05)
         keys = source.key_set()
-        waiting = [asyncio.create_task(keys.seek("old")) for _ in range(2)]
+        waiting = [asyncio.create_task(keys.get("old")) for _ in range(2)]
         await asyncio.sleep(0.01)
         waiting[0].cancel()
         assert await waiting[1]
@@ -137,7 +137,7 @@ def test_before_any_key_set_came_there_is_no_telling() -> None:
         source.fail()
         keys = source.key_set()
         with pytest.raises(KeysUnavailable):
-            await keys.seek("old")
+            await keys.get("old")
         assert not keys.ready
 
     _run(test)
@@ -152,13 +152,13 @@ def test_a_failure_keeps_the_keys_for_a_day(failure: bytes | Exception) -> None:
         source.answer = failure
         source.now += KEEP_SECONDS - 1
         await keys.refresh()
-        assert keys.find("old")
+        assert keys.cached("old")
         with pytest.raises(UnknownKey):
-            await keys.seek("new")
+            await keys.get("new")
         source.now += 2
-        assert keys.find("old") is None
+        assert keys.cached("old") is None
         with pytest.raises(KeysUnavailable):
-            await keys.seek("old")
+            await keys.get("old")
 
     _run(test)
 
@@ -170,8 +170,8 @@ def test_a_key_that_was_withdrawn_is_gone_with_the_next_fetch() -> None:
         await keys.refresh()
         source.publish(NEW)
         await keys.refresh()
-        assert keys.find("old") is None
-        assert keys.find("new")
+        assert keys.cached("old") is None
+        assert keys.cached("new")
 
     _run(test)
 
@@ -181,11 +181,11 @@ def test_a_key_that_has_not_changed_is_the_same_object_and_a_changed_one_is_not(
         source = Source(OLD, NEW)
         keys = source.key_set()
         await keys.refresh()
-        old, new = keys.find("old"), keys.find("new")
+        old, new = keys.cached("old"), keys.cached("new")
         source.publish(OLD, jwk(private_key("EdDSA"), kid="new"))
         await keys.refresh()
-        assert keys.find("old") is old
-        assert keys.find("new") is not new
+        assert keys.cached("old") is old
+        assert keys.cached("new") is not new
 
     _run(test)
 
@@ -196,7 +196,7 @@ def test_a_token_without_a_kid_causes_no_fetch() -> None:
         keys = source.key_set()
         await keys.refresh()
         with pytest.raises(UnknownKey):
-            await keys.seek(None)
+            await keys.get(None)
         assert source.fetches == 1
 
     _run(test)
@@ -207,7 +207,7 @@ def test_who_asks_for_a_key_that_is_at_hand_causes_no_fetch() -> None:
         source = Source(OLD)
         keys = source.key_set()
         await keys.refresh()
-        assert await keys.seek("old") is keys.find("old")
+        assert await keys.get("old") is keys.cached("old")
         assert source.fetches == 1
 
     _run(test)
@@ -220,7 +220,7 @@ def test_a_fetch_that_others_wait_for_costs_nothing_of_the_bucket() -> None:
         await keys.refresh()
         for _ in range(BUCKET_SIZE):
             source.wait = asyncio.sleep(0.01)
-            await asyncio.gather(*[keys.seek("new") for _ in range(10)], return_exceptions=True)
+            await asyncio.gather(*[keys.get("new") for _ in range(10)], return_exceptions=True)
         source.wait = None
         assert source.fetches == 1 + BUCKET_SIZE
 
@@ -387,12 +387,12 @@ def test_a_broken_auth_server_changes_nothing_for_known_users(behaviour: Behavio
                 server.behaviour = behaviour
                 started = time.monotonic()
                 with pytest.raises(UnknownKey):
-                    await keys.seek("new")
+                    await keys.get("new")
                 assert time.monotonic() - started < 6
-                assert keys.find("old")
+                assert keys.cached("old")
                 assert len(server.requests) == 2
                 server.behaviour = key_set(OLD, NEW)
-                assert await keys.seek("new")
+                assert await keys.get("new")
 
     _run(test)
 
@@ -409,7 +409,7 @@ def test_an_auth_server_may_answer_at_length_in_pieces_or_compress(behaviour: Be
     async def test() -> None:
         with AuthServer(behaviour) as server:
             async with _key_set_of(server) as keys:
-                assert await keys.seek("new")
+                assert await keys.get("new")
 
     _run(test)
 
@@ -430,7 +430,7 @@ def test_keys_of_this_machine_do_not_come_by_way_of_a_proxy(monkeypatch: pytest.
                 monkeypatch.setenv(name, proxy.origin)
             settings = Settings.read({"DATABASE_URL": "sqlite:///never-opened.db", "BETTER_AUTH_URL": server.origin})
             async with open_keys(settings) as keys:
-                assert await keys.seek("old")
+                assert await keys.get("old")
         assert proxy.requests == []
 
     _run(test)
@@ -446,6 +446,6 @@ def test_a_server_that_is_down_at_the_start_is_waited_for_by_nobody() -> None:
             async with source.kept_fresh() as keys:
                 assert time.monotonic() - started < 0.5
                 with pytest.raises(KeysUnavailable):
-                    await keys.seek("old")
+                    await keys.get("old")
 
     _run(test)
