@@ -170,7 +170,7 @@ def test_production_needs_its_settings_and_says_so_all_at_once(tmp_path: Path) -
     assert (
         done.stderr
         == """taskwell serve: cannot start:
-  TASKWELL_POOLMAX: is no setting; did you mean TASKWELL_POOL_MAX?
+  TASKWELL_POOLMAX: is not a setting; did you mean TASKWELL_POOL_MAX?
   DATABASE_URL: is missing; set it to postgresql://user:password@host/database or sqlite:///taskwell.db
   BETTER_AUTH_SECRET: is shorter than 32 bytes; make one with `openssl rand -base64 32` and set it on the auth server too
 """
