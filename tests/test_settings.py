@@ -63,15 +63,18 @@ ALIASES = {"JWT_SECRET_KEY", "BETTER_AUTH_PUBLIC_KEY_URL"}
         ({"TASKWELL_BODY_TIMEOUT_SECONDS": "0"}, ["TASKWELL_BODY_TIMEOUT_SECONDS: must be greater than 0"]),
         ({"TASKWELL_BODY_TIMEOUT_SECONDS": "nan"}, ["TASKWELL_BODY_TIMEOUT_SECONDS: must be"]),
         ({"TASKWELL_BODY_TIMEOUT_SECONDS": "inf"}, ["TASKWELL_BODY_TIMEOUT_SECONDS: must be"]),
-        ({"TASKWELL_CORS_ORIGINS": "*"}, ["TASKWELL_CORS_ORIGINS: entry 1 is no origin; write scheme and host"]),
+        (
+            {"TASKWELL_CORS_ORIGINS": "*"},
+            ["TASKWELL_CORS_ORIGINS: entry 1 is not an origin; write the scheme and host"],
+        ),
         (
             {"TASKWELL_CORS_ORIGINS": "https://app.example, https://u:hunter2@app.example"},
-            ["TASKWELL_CORS_ORIGINS: entry 2 is no origin"],
+            ["TASKWELL_CORS_ORIGINS: entry 2 is not an origin"],
         ),
-        ({"TASKWELL_CORS_ORIGINS": "https://App.example"}, ["TASKWELL_CORS_ORIGINS: entry 1 is no origin"]),
-        ({"TASKWELL_CORS_ORIGINS": "https://app.example:443"}, ["TASKWELL_CORS_ORIGINS: entry 1 is no origin"]),
-        ({"TASKWELL_CORS_ORIGINS": "http://app.example:80"}, ["TASKWELL_CORS_ORIGINS: entry 1 is no origin"]),
-        ({"TASKWELL_CORS_ORIGINS": "https://app.example/"}, ["TASKWELL_CORS_ORIGINS: entry 1 is no origin"]),
+        ({"TASKWELL_CORS_ORIGINS": "https://App.example"}, ["TASKWELL_CORS_ORIGINS: entry 1 is not an origin"]),
+        ({"TASKWELL_CORS_ORIGINS": "https://app.example:443"}, ["TASKWELL_CORS_ORIGINS: entry 1 is not an origin"]),
+        ({"TASKWELL_CORS_ORIGINS": "http://app.example:80"}, ["TASKWELL_CORS_ORIGINS: entry 1 is not an origin"]),
+        ({"TASKWELL_CORS_ORIGINS": "https://app.example/"}, ["TASKWELL_CORS_ORIGINS: entry 1 is not an origin"]),
         (
             {
                 "DATABASE_URL": "",
