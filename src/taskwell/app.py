@@ -22,7 +22,7 @@ from taskwell.database.sqlite import SQLiteDatabase
 from taskwell.database.urls import PostgresURL
 from taskwell.deadline import Deadline
 from taskwell.errors import Problem, RequestTimeout
-from taskwell.http import docs
+from taskwell.http import docs, openapi
 from taskwell.http.cors import CORS
 from taskwell.http.endpoint import Dispatcher
 from taskwell.http.error_responses import handle_http_exception, handle_problem, handle_validation_error
@@ -79,7 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = Application(
         title="Taskwell",
         version=taskwell.__version__,
-        summary="Tasks of users, each for its owner alone.",
+        summary="Task lists, each visible to its owner alone.",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
@@ -93,6 +93,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.include_router(routes.router)
     app.include_router(health.router)
+    openapi.complete(app)
     docs.add(app)
     app.front = _in_front(app.framework, settings)
     return app
