@@ -51,9 +51,9 @@ class Faulty:
 
     def wait_until_noticed(self) -> None:
         """Returns when the service has been told that its connections are closed."""
-        places = self.service.state["tasks"]._get._pool._places.idle
+        slots = self.service.state["tasks"]._get._pool._slots.idle
         deadline = time.monotonic() + 10
-        while any(session and not session.connection.is_closed() for session in places):
+        while any(connection and not connection.driver.is_closed() for connection in slots):
             assert time.monotonic() < deadline
             time.sleep(0.01)
 

@@ -15,12 +15,24 @@ from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy.sql.base import Executable
 
 from taskwell.database import postgres, sqlite
 from taskwell.database.interface import CompiledStatement, compile_statement
 from taskwell.database.urls import SQLiteURL, parse_database_url
 from taskwell.migrations.runner import upgrade
-from test_statements import STATEMENTS
+from taskwell.tasks import statements
+
+STATEMENTS: dict[str, Executable] = {
+    "create_task": statements.create_task,
+    "get_created_task": statements.get_created_task,
+    "get_task": statements.get_task,
+    "change_task": statements.change_task,
+    "delete_task": statements.delete_task,
+    "list_tasks": statements.list_tasks(by_state=False),
+    "list_tasks_by_state": statements.list_tasks(by_state=True),
+}
+
 
 Values = dict[str, object]
 Plan = dict[str, Any]
