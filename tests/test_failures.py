@@ -175,7 +175,7 @@ def test_a_locked_sqlite_file_blocks_no_reader_and_writers_only_until_their_time
 def test_a_connection_without_a_complete_request_is_closed(
     monkeypatch: pytest.MonkeyPatch, new_database_url: Callable[[str], str]
 ) -> None:
-    monkeypatch.setattr(protocol, "REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
     with running("sqlite", DATABASE_URL=new_database_url("sqlite")) as service:
         address = urlsplit(service.url)
         for begun in (b"", b"GET /health HTTP/1.1\r\nHost: x\r\n"):
