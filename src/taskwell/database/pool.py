@@ -2,7 +2,7 @@
 
 The connection used last is taken first, so that the rest may be idle. Nothing is asked of a connection before it is used: asyncpg
 knows by itself when one was closed, and a ping would be a round trip. What fails nevertheless is tried again where that cannot do
-harm; see docs/adr/0007-what-is-tried-again.md.
+harm; see docs/adr/0007-retry-only-what-is-safe-to-repeat.md.
 """
 
 import asyncio
