@@ -1,14 +1,8 @@
 """A small pool of connections to PostgreSQL that outlives them.
 
-<<<<<<< HEAD
-The connection used last is taken first, so that the rest may be idle. Nothing is asked of a connection before it is used: asyncpg
-knows by itself when one was closed, and a ping would be a round trip. What fails nevertheless is tried again where that cannot do
-harm; see docs/adr/0007-retry-only-what-is-safe-to-repeat.md.
-=======
 The connection that was used last is taken first, so the others can be idle. There is no ping before a connection is used: it would
 be a round trip, and asyncpg knows by itself when a connection was closed. A statement that fails nevertheless is retried if that does
 no harm; see docs/adr/0007-retry-only-what-is-safe-to-repeat.md.
->>>>>>> main
 """
 
 import asyncio
