@@ -18,8 +18,10 @@ help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  PYTHON=3.13 runs a command on that version, in its own environment. ARGS go to the program that it runs."
 
-dev: $(UV) ## set up, and serve on http://127.0.0.1:8000 from taskwell.db
+dev: $(UV) ## set up, and serve on http://127.0.0.1:8000 from taskwell.db; ARGS go to taskwell dev
+	@echo 'Installing the dependencies from uv.lock into $(VENV) (the first time, this downloads about 25 MB) ...'
 	@$(SYNC) --no-dev --inexact
+	@echo 'Starting the service ...'
 	@exec $(RUN)taskwell dev $(ARGS)
 
 test: lint types suite ## set up, and run every check
@@ -63,5 +65,6 @@ $(VENV): $(UV)
 
 .uv/bin/uv:
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Taskwell needs Python 3.11 or newer")'
+	@echo 'Installing uv into .uv ...'
 	@python3 -m venv .uv
 	@.uv/bin/python -m pip install --quiet --disable-pip-version-check uv

@@ -157,7 +157,7 @@ def test_breaking_a_rule_that_only_the_database_knows_gets_422_and_is_logged_as_
     forbidden = {"title": CANARY, "description": "of milk", "complete": False}
     response = client.request(method, "" if method == "POST" else task["id"], json=forbidden)
     problem = assert_problem(response, 422, "VALIDATION_ERROR")
-    assert problem["detail"] == "The task breaks a rule of the database."
+    assert problem["detail"] == "The task violates a rule of the database."
     assert "task_bird" in _log_of_one_bug(caplog)
     assert client.request("GET").json() == {"tasks": [task], "count": 1}
     assert client.create("Buy bread", description="")

@@ -23,7 +23,7 @@ from support.rows import execute
 from support.service import Client, Json, Service, running, sign
 from taskwell.database import pool
 from taskwell.database.urls import parse_database_url
-from taskwell.http.limits import DEADLINE_SECONDS
+from taskwell.http.limits import REQUEST_SECONDS as DEADLINE_SECONDS
 from taskwell.migrations.runner import upgrade
 
 POOL_MAX = 6
@@ -51,9 +51,9 @@ class Faulty:
 
     def wait_until_noticed(self) -> None:
         """Returns when the service has noticed that its idle connections are closed."""
-        places = self.service.state["tasks"]._get._pool._places.idle
+        slots = self.service.state["tasks"]._get._pool._slots.idle
         deadline = time.monotonic() + 10
-        while any(place and not place.connection.is_closed() for place in places):
+        while any(slot and not slot.driver.is_closed() for slot in slots):
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
