@@ -151,6 +151,7 @@ async def _execute(url: str, sql: str) -> None:
     await connection.close()
 
 
+@pytest.mark.slow
 def test_a_locked_sqlite_file_blocks_no_reader_and_writers_only_until_their_timeout(
     new_database_url: Callable[[str], str],
 ) -> None:
@@ -210,6 +211,7 @@ def test_waiting_for_a_database_connection_ends_in_503(hasty: Service) -> None:
     assert other.titles() == []
 
 
+@pytest.mark.slow
 def test_a_statement_that_hangs_gets_500_and_frees_its_connection(hasty: Service) -> None:
     blocked = hasty.client()
     blocked.create()
