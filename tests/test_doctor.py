@@ -234,7 +234,7 @@ def test_the_file_of_another_program_is_not_changed(tmp_path: Path) -> None:
 def test_a_file_that_is_not_a_database_is_recognised(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("Buy milk. " * 200)
     done = run(tmp_path, "doctor", **production("sqlite:///notes.txt"))
-    assert "file is not a database -> name a Taskwell database" in only_failure(done, "durability")
+    assert "notes.txt is not an SQLite database -> correct the path" in only_failure(done, "durability")
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

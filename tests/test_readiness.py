@@ -47,7 +47,7 @@ def becomes(server: Server, status: int) -> dict[str, object]:
 def test_a_service_starts_before_its_database_and_finds_it_by_itself(database: str, tmp_path: Path) -> None:
     with behind_a_relay(database, tmp_path) as (server, relay):
         alice = server.client("alice")
-        assert becomes(server, 503)["detail"] == "database: cannot be reached."
+        assert becomes(server, 503)["detail"] == "database: The database cannot be reached. Try again in a moment."
         assert server.http.get("/health").status_code == 200
         failed = alice.request("GET")
         assert (failed.status_code, failed.json()["error_code"]) == (500, "DATABASE_ERROR")
