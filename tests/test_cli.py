@@ -243,7 +243,7 @@ def test_production_names_all_missing_and_wrong_settings_at_once(tmp_path: Path)
     assert (
         done.stderr
         == """taskwell serve: the settings cannot be used:
-  TASKWELL_POOLMAX: is no setting; did you mean TASKWELL_POOL_MAX?
+  TASKWELL_POOLMAX: is not a setting; did you mean TASKWELL_POOL_MAX?
   DATABASE_URL: is missing; set it to postgresql://user:password@host/database or sqlite:///taskwell.db
   BETTER_AUTH_SECRET: is shorter than 32 bytes; make one with `openssl rand -base64 32` and set it on the auth server too
 """

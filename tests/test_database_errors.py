@@ -9,7 +9,7 @@ import pytest
 from support.rows import execute
 from support.servers import server_of
 from taskwell.database import postgres
-from taskwell.database.pool import Pool, Session
+from taskwell.database.pool import Pool, PooledConnection
 from taskwell.database.urls import PostgresURL, parse_database_url
 from taskwell.errors import DatabaseError, DatabaseRefused
 
@@ -31,8 +31,8 @@ def url(new_database_url: Callable[[str], str]) -> PostgresURL:
 
 @asynccontextmanager
 async def pool_of_two(url: PostgresURL) -> AsyncIterator[Pool]:
-    async def connect() -> Session:
-        return Session(await postgres.connect(url), named=True)
+    async def connect() -> PooledConnection:
+        return PooledConnection(await postgres.connect(url), named=True)
 
     pool = Pool(connect, 2, 2)
     await pool.open()

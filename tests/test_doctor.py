@@ -455,7 +455,7 @@ def _refused(signer: Signer) -> dict[str, tuple[str, str]]:
         "user": (signer.token("alice", sub=None), "its user_id is absent and its sub is absent"),
         "two users": (signer.token("alice", user_id="bob"), 'its user_id is "bob" and its sub is "alice"'),
         "algorithm": (signer.token("alice", {"alg": "ES256"}), 'its alg is "ES256", which does not fit its key'),
-        "milliseconds": (signer.token("alice", exp=now * 1000), "its exp is not a number, or no sane one"),
+        "milliseconds": (signer.token("alice", exp=now * 1000), "its exp is not a number, or is too large"),
         "cookie": (signer.token("alice", {"typ": "better-auth.session-cache+jwt"}), "its typ is not JWT"),
         "hs256": (sign("alice"), 'its alg is "HS256", so it was signed with a shared secret'),
         "bearer": (f"Bearer {token}", "not three base64url parts -> send a token from"),

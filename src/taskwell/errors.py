@@ -19,7 +19,7 @@
     ├── InternalError            500  INTERNAL_ERROR
     ├── AuthUnavailable          503  AUTH_UNAVAILABLE
     └── Overloaded               503  OVERLOADED
-        └── TurnedAway           503
+        └── LoadShed             503
 
 Code that finds a failure raises one of these. Nothing catches it before the handlers in
 `taskwell.http.error_responses`, which turn it into the response.
@@ -245,5 +245,5 @@ class Overloaded(Problem):
     retry_after_seconds = 1
 
 
-class TurnedAway(Overloaded):
-    """More requests than are worked on at once. There may be thousands in a second, so the log has one line for all."""
+class LoadShed(Overloaded):
+    """The maximum number of requests is in flight. Thousands may be shed in a second, so they share a line of the log."""

@@ -12,7 +12,7 @@ from typing import cast
 
 import asyncpg
 
-from taskwell.app import open_database
+from taskwell.app import database_from
 from taskwell.cli.doctor.finding import Finding
 from taskwell.database import postgres, sqlite
 from taskwell.database.failures import UnusableRootCertificate, rejects_tls, translated
@@ -65,7 +65,7 @@ async def examine_database(settings: Settings) -> AsyncIterator[Finding]:
         if finding.mark == "fail":
             return
     # The check needs a single connection.
-    yield await _schema(open_database(settings.model_copy(update={"TASKWELL_POOL_MIN": 0})))
+    yield await _schema(database_from(settings.model_copy(update={"TASKWELL_POOL_MIN": 0})))
 
 
 async def _schema(database: Database) -> Finding:
