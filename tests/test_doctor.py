@@ -332,7 +332,7 @@ def test_a_good_key_set_is_reported_with_its_keys_the_time_and_the_clock(
     done = run(tmp_path, "doctor", DATABASE_URL=migrated, BETTER_AUTH_URL=auth.origin)
     assert (done.returncode, lines(done.stdout, "ok")[-3:]) == (0, ["auth", "key set", "clock"])
     assert f"1 usable (Ed25519/EdDSA) from {auth.origin}/api/auth/jwks in 0." in done.stdout
-    assert f'iss "{auth.origin}" and aud "{auth.origin}"' in done.stdout
+    assert f'must have iss "{auth.origin}" and must have aud "{auth.origin}"' in done.stdout
 
 
 def test_ignored_keys_are_named() -> None:

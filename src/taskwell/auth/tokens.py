@@ -123,7 +123,7 @@ class Verifier:
         self._check_claims(token)
         user = _user(claims)
         kid = cast("str | None", header.get("kid"))
-        key = await self._key(kid)
+        key = await self._key(kid, header.get("alg"))
         self._check_signature(token, str(header.get("alg")), key)
         until = min(cast("float", claims["exp"]), self._clock() + CACHE_SECONDS)
         return _Verified(user, kid, key, until)
@@ -148,11 +148,11 @@ class Verifier:
         except jwt.InvalidTokenError as error:
             raise InvalidToken(_cause(error), str(error)) from None
 
-    async def _key(self, kid: str | None) -> Key:
+    async def _key(self, kid: str | None, algorithm: object) -> Key:
         try:
             return await self.keys.get(kid)
         except UnknownKey:
-            raise InvalidToken(Cause.UNKNOWN_KEY, "the key set has no key with its kid") from None
+            raise InvalidToken(Cause.UNKNOWN_KEY, _unknown_key(kid, algorithm)) from None
 
     def _check_signature(self, token: str, algorithm: str, key: Key) -> None:
         if algorithm not in key.algorithms or (self._algorithms and algorithm not in self._algorithms):
@@ -249,6 +249,12 @@ def _check_header(header: Members) -> None:
         raise InvalidToken(Cause.HEADER, "its kid is not a string")
     if "typ" in header and str(header["typ"]).lower().removeprefix("application/") not in _TOKEN_TYPES:
         raise InvalidToken(Cause.HEADER, "its typ is not JWT")
+
+
+def _unknown_key(kid: str | None, algorithm: object) -> str:
+    if str(algorithm).startswith("HS"):
+        return "it is signed with a shared secret, but this service verifies tokens with a key set"
+    return "the key set has no key with its kid" if kid is not None else "it has no kid to choose a key by"
 
 
 def _check_types_of_times(claims: Members) -> None:

@@ -74,7 +74,9 @@ def _explained(error: Exception) -> str:
         case Problem():
             # The rest of the detail is advice for clients of the service.
             detail = error.detail.removesuffix(TRY_AGAIN).removesuffix(ASK_OPERATOR).rstrip()
-            return f"{detail} ({error.cause})" if error.cause else detail
+            return f"{detail.removesuffix('.')} ({error.cause})" if error.cause else detail
+        case OSError(filename=str(), strerror=str()):
+            return f"{error.strerror}: {error.filename}"
         case _:
             return str(error)
 

@@ -6,6 +6,7 @@ Drivers do not wrap network errors: a refused connection is an `OSError`, an unk
 """
 
 import logging
+import socket
 import sqlite3
 import ssl
 from types import TracebackType
@@ -127,6 +128,8 @@ def _cause(error: Exception) -> str:
         return "the server does not support TLS, but sslmode requires it"
     if isinstance(error, UnusableRootCertificate):
         return str(error)
+    if isinstance(error, socket.gaierror):
+        return f"the host name cannot be resolved: {error.strerror}"
     if isinstance(error, TimeoutError) and not str(error):
         return "TimeoutError: no reply in time"
     return f"{type(error).__name__}: {error}"
