@@ -438,6 +438,13 @@ def test_a_good_token_is_accepted_from_standard_input(
     assert token.rpartition(".")[2] not in done.stdout
 
 
+def test_the_scopes_of_an_oauth_access_token_are_listed(signer: Signer, auth: AuthServer) -> None:
+    token = signer.token("alice", {"typ": "at+jwt"}, scope="openid tasks:read")
+    said = _diagnosis(_settings(auth.origin), token)
+    assert lines(said, "fail") == []
+    assert 'it is an OAuth access token with the scopes ["tasks:read"]' in said
+
+
 def _refused(signer: Signer) -> dict[str, tuple[str, str]]:
     """Returns refused tokens, each with what the report says about it."""
     now = int(time.time())
