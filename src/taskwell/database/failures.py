@@ -142,7 +142,8 @@ def _leaves_connection_usable(error: Exception) -> bool:
 
 
 def _is_read_only(error: Exception) -> bool:
-    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY
+    # Errors that Python itself raises have no code.
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
 
 
 def _is_undefined_table(error: Exception) -> bool:
