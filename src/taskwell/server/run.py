@@ -50,7 +50,7 @@ async def check_database(settings: Settings) -> None:
         DatabaseError: the file of an SQLite database cannot be opened.
     """
     url = settings.DATABASE_URL
-    if isinstance(url, SQLiteURL) and not url.path.exists():
+    if isinstance(url, SQLiteURL) and url.path.parent.is_dir() and not url.path.exists():
         # To open it would create it.
         raise NotMigrated(cause=f"there is no file {url.path}")
     try:
@@ -62,7 +62,7 @@ async def check_database(settings: Settings) -> None:
     except Problem as problem:
         if isinstance(url, SQLiteURL):
             raise
-        logger.warning("the database cannot be reached, starting without it: %s", problem.cause)
+        logger.warning("the database is not ready, starting anyway: %s", problem.cause)
 
 
 def listen(host: str, port: int) -> socket.socket:
