@@ -1,15 +1,14 @@
 """The task endpoints."""
 
-from collections.abc import Coroutine
-from typing import Annotated
+from typing import Annotated, TypedDict
 from urllib.parse import quote
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
 from pydantic import Field
 
-from taskwell.auth.owner import Owner, authenticate
+from taskwell.auth.owner import Owner
+from taskwell.http.endpoint import Endpoint
 from taskwell.http.parameters import Boolean, DecimalDigits, RowId
-from taskwell.http.route import GuardedRoute
 from taskwell.tasks import openapi
 from taskwell.tasks.repository import TaskRepository
 from taskwell.tasks.schemas import MAX_LIMIT, TaskCreate, TaskListResponse, TaskPatch, TaskResponse, TaskUpdate
@@ -17,19 +16,18 @@ from taskwell.tasks.schemas import MAX_LIMIT, TaskCreate, TaskListResponse, Task
 MAX_OFFSET = 2**31 - 1
 
 
-class TaskRoute(GuardedRoute):
-    """A route under a user's path."""
+class State(TypedDict):
+    """What these functions need from the lifespan."""
 
-    def guard(self, request: Request) -> Coroutine[object, object, None]:
-        return authenticate(request)
+    tasks: TaskRepository
 
 
-router = APIRouter(prefix="/api/{user_id:segment}/tasks", tags=["tasks"], route_class=TaskRoute)
+router = APIRouter(prefix="/api/{user_id:segment}/tasks", tags=["tasks"], route_class=Endpoint)
 
 
 async def _repository(request: Request) -> TaskRepository:
-    tasks: TaskRepository = request.scope["state"]["tasks"]
-    return tasks
+    state: State = request.scope["state"]
+    return state["tasks"]
 
 
 Tasks = Annotated[TaskRepository, Depends(_repository)]
@@ -49,7 +47,7 @@ async def list_tasks(
     ] = 0,
 ) -> TaskListResponse:
     """Lists the user's tasks, newest first."""
-    return await tasks.list(owner, complete=complete, limit=limit, offset=offset)
+    return (await tasks.list(owner, complete=complete, limit=limit, offset=offset)).page
 
 
 @router.post("", status_code=201, responses=openapi.ON_CREATE, response_description="The new task.")
@@ -60,7 +58,7 @@ async def create_task(
     response: Response,
 ) -> TaskResponse:
     """Creates a task."""
-    task = await tasks.create(owner, new)
+    task, _ = await tasks.create(owner, new)
     response.headers["Location"] = f"/api/{quote(owner, safe='')}/tasks/{task['id']}"
     return task
 
@@ -68,7 +66,7 @@ async def create_task(
 @router.get("/{task_id:segment}", responses=openapi.ON_GET, response_description="The task.")
 async def get_task(owner: Owner, tasks: Tasks, task_id: TaskId) -> TaskResponse:
     """Returns one task."""
-    return await tasks.get(owner, task_id)
+    return (await tasks.get(owner, task_id)).task
 
 
 @router.put("/{task_id:segment}", responses=openapi.ON_REPLACE, response_description="The task after the change.")
@@ -82,7 +80,7 @@ async def replace_task(
 
     You can send back a task from a response, with changes: read-only members are ignored.
     """
-    return await tasks.change(owner, task_id, replacement)
+    return (await tasks.change(owner, task_id, replacement)).task
 
 
 @router.patch("/{task_id:segment}", responses=openapi.ON_PATCH, response_description="The task after the change.")
@@ -93,7 +91,7 @@ async def patch_task(
     changes: Annotated[TaskPatch, Body(openapi_examples=openapi.PATCH)],
 ) -> TaskResponse:
     """Changes only the members that are sent; the others keep their value."""
-    return await tasks.change(owner, task_id, changes)
+    return (await tasks.change(owner, task_id, changes)).task
 
 
 @router.delete(

@@ -9,7 +9,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
-    PlainSerializer,
     StrictBool,
     StrictStr,
     StringConstraints,
@@ -23,7 +22,6 @@ from typing_extensions import TypedDict
 
 from taskwell.errors import NO_FIELDS
 from taskwell.tasks.tables import MAX_DESCRIPTION, MAX_TITLE
-from taskwell.times import rfc3339
 
 MAX_LIMIT = 1000
 """Maximum number of tasks on a page."""
@@ -147,6 +145,9 @@ class TaskPatch(TaskInput):
 
 # --- responses
 
+Time = datetime | str
+"""A time in a response: a `datetime`, which orjson writes, or the text of one that is already written."""
+
 # Responses state the lengths of text in words. Some generated clients check `maxLength`, but count UTF-16 code units, and
 # would reject a title of 150 emoji. They state UTC in words, too: a `pattern` is matched against a parsed date.
 
@@ -172,8 +173,8 @@ class TaskResponse(TypedDict):
     title: Annotated[str, pydantic.Field(description=f"1 to {MAX_TITLE} characters.")]
     description: Annotated[str | None, pydantic.Field(description=f"At most {MAX_DESCRIPTION} characters, or null.")]
     complete: Annotated[bool, pydantic.Field(description="Whether the task is done.")]
-    created_at: Annotated[datetime, PlainSerializer(rfc3339), _time("When the task was created.")]
-    updated_at: Annotated[datetime, PlainSerializer(rfc3339), _time("When the task last changed.")]
+    created_at: Annotated[Time, _time("When the task was created.")]
+    updated_at: Annotated[Time, _time("When the task last changed.")]
 
 
 MEMBERS = tuple(TaskResponse.__annotations__)
