@@ -7,6 +7,7 @@
     ├── AuthMissing              401  AUTH_MISSING
     ├── AuthInvalid              401  AUTH_INVALID
     ├── AuthForbidden            403  AUTH_FORBIDDEN
+    │   └── InsufficientScope    403
     ├── NotFound                 404  NOT_FOUND
     ├── MethodNotAllowed         405  METHOD_NOT_ALLOWED
     ├── RequestTimeout           408  REQUEST_TIMEOUT
@@ -134,6 +135,18 @@ class AuthForbidden(Problem):
     status = 403
     code = "AUTH_FORBIDDEN"
     default_detail = "The token belongs to a different user than the one in the path."
+
+
+class InsufficientScope(AuthForbidden):
+    """The OAuth access token lacks the scope that the method needs: RFC 6750, section 3.1."""
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"The access token needs the scope {scope}.")
+        self.scope = scope
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{self.scope}"'}
 
 
 class NotFound(Problem):
