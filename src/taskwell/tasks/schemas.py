@@ -39,7 +39,7 @@ def _without_nul(value: str) -> str:
 
 
 # Many client libraries check `pattern`, each in its own dialect, so the patterns use only what all dialects share: anchors
-# at both ends and `\x00`, because PHP's has no `\u0000`. `not` is for JSON Schema validators; generators skip it. It lists
+# at both ends and `\x00`, because PHP's has no `\u0000`. `not` is for JSON Schema validators; generators skip it. (It needs a type, or Swagger UI shows "never".) It lists
 # the white space because `\s` has other characters than pydantic strips, Unicode's White_Space property, in every dialect.
 _NO_NUL = r"^[^\x00]*$"
 _ONLY_WHITE_SPACE = r"^[\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*$"
@@ -48,7 +48,7 @@ _TITLE: JsonDict = {
     "minLength": 1,
     "maxLength": MAX_TITLE,
     "pattern": _NO_NUL,
-    "not": {"pattern": _ONLY_WHITE_SPACE},
+    "not": {"type": "string", "pattern": _ONLY_WHITE_SPACE},
     "description": "Leading and trailing white space is removed before the length is checked.",
 }
 _DESCRIPTION: JsonDict = {"type": "string", "maxLength": MAX_DESCRIPTION, "pattern": _NO_NUL}
@@ -81,7 +81,7 @@ def _describe_patch(schema: JsonDict) -> None:
     schema["minProperties"] = 1
     # "At least one writable member". Generators of clients skip `not`. Some of them make every member required when the
     # same rule is written with `anyOf`.
-    schema["not"] = {"propertyNames": {"enum": list(_READ_ONLY)}}
+    schema["not"] = {"type": "object", "propertyNames": {"enum": list(_READ_ONLY)}}
 
 
 def _without_default(schema: JsonDict) -> None:
