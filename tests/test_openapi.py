@@ -227,6 +227,13 @@ def test_every_integer_and_list_has_limits() -> None:
             assert schema["maxItems"], schema
 
 
+def test_every_text_in_a_request_has_a_limit() -> None:
+    for name in ("TaskCreate", "TaskUpdate", "TaskPatch"):
+        for schema in objects(SCHEMAS[name]["properties"]):
+            if schema.get("type") == "string":
+                assert schema.keys() >= {"maxLength"} or schema == SCHEMAS[name]["properties"]["title"]["not"]
+
+
 def test_the_document_says_where_the_service_is_and_under_what_licence() -> None:
     assert DOCUMENT["servers"] == [{"url": "/"}]
     assert DOCUMENT["info"]["license"] == {"name": "MIT", "identifier": "MIT"}
