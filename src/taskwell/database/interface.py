@@ -81,17 +81,25 @@ def compile_statement(statement: Executable, dialect: DefaultDialect) -> Compile
     """Compiles `statement` to the text of `dialect`.
 
     Raises:
-        NotBoundToOwnerError: a part of the statement that touches users' rows is not bound to the owner.
         ValueError: the statement contains a value, which would get lost.
     """
-    element = cast("ClauseElement", statement)
-    for part in _parts(element):
-        if _users_tables(part) and not _is_bound_to_owner(part):
-            raise NotBoundToOwnerError(f"a part of the statement is not bound to the owner: {part}")
-    compiled = cast("SQLCompiler", element.compile(dialect=dialect))
+    compiled = cast("SQLCompiler", cast("ClauseElement", statement).compile(dialect=dialect))
     if literals := {name: value for name, value in compiled.params.items() if value is not None}:
         raise ValueError(f"values in a statement: {literals}")
     return CompiledStatement(compiled.string, tuple(compiled.positiontup or ()))
+
+
+def compile_for_owner(statement: Executable, dialect: DefaultDialect) -> CompiledStatement:
+    """Compiles a statement that every database prepares for requests.
+
+    Raises:
+        NotBoundToOwnerError: a part of the statement that touches users' rows is not bound to the owner.
+        ValueError: the statement contains a value, which would get lost.
+    """
+    for part in _parts(cast("ClauseElement", statement)):
+        if _users_tables(part) and not _is_bound_to_owner(part):
+            raise NotBoundToOwnerError(f"a part of the statement is not bound to the owner: {part}")
+    return compile_statement(statement, dialect)
 
 
 _Part = Select[tuple[object, ...]] | Insert | Update | Delete

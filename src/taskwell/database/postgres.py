@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.sql.base import Executable
 
 from taskwell.database.failures import translated
-from taskwell.database.interface import CompiledStatement, Query, Row, compile_statement
+from taskwell.database.interface import CompiledStatement, Query, Row, compile_for_owner
 from taskwell.database.pool import Pool, PooledConnection
 from taskwell.database.urls import PostgresURL, SSLMode
 
@@ -98,7 +98,7 @@ class PostgresDatabase:
     def prepare(self, statement: Executable, *, repeatable: bool = False) -> Query:
         """Compiles `statement` for PostgreSQL."""
         return _PostgresQuery(
-            self._pool, compile_statement(statement, _DIALECT), repeatable=repeatable or statement.is_select
+            self._pool, compile_for_owner(statement, _DIALECT), repeatable=repeatable or statement.is_select
         )
 
 

@@ -19,7 +19,7 @@ from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.expression import ReturnsRows
 
 from taskwell.database.failures import translated
-from taskwell.database.interface import CompiledStatement, Query, Row, compile_statement
+from taskwell.database.interface import CompiledStatement, Query, Row, compile_for_owner
 from taskwell.database.waiting_list import WaitingList
 
 BUSY_SECONDS = 5
@@ -124,7 +124,7 @@ class SQLiteDatabase:
         """Compiles `statement` for SQLite, which has no connection that could get lost."""
         del repeatable
         worker = self.reader if statement.is_select else self.writer
-        return _SQLiteQuery(worker, compile_statement(statement, _DIALECT), _converters(statement))
+        return _SQLiteQuery(worker, compile_for_owner(statement, _DIALECT), _converters(statement))
 
 
 class _SQLiteQuery:
