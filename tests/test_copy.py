@@ -481,7 +481,9 @@ def test_a_database_without_this_versions_schema_is_refused_with_what_to_do(
     source, target = (bad, good) if option == "--from" else (good, bad)
     done = command(source, target)
     assert done.status == 1
-    said = f"taskwell copy: {option}: The database's schema is not this version's. Run: taskwell migrate"
+    said = (
+        f"taskwell copy: {option}: The database schema does not match this version of Taskwell. Run: taskwell migrate"
+    )
     assert done.stderr.startswith(said)
     if engine == "sqlite":
         assert not Path(bad.removeprefix("sqlite:///")).exists()

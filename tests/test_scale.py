@@ -6,6 +6,7 @@ its own, and of one who has a hundred times as many, all of them older than anyb
 
 import asyncio
 import json
+import re
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
@@ -74,15 +75,13 @@ def _values(name: str, owner: str, task_id: int, limit: int) -> Values:
 # --- PostgreSQL
 
 FOUND_BY_ON_POSTGRES = {
-    "create_task": "task_creation_key",
-    "get_created_task": "task_creation_key",
-    "get_task": "task_pkey",
-    "change_task": "task_pkey",
-    "delete_task": "task_pkey",
-    "list_tasks": "task_newest",
-    "list_tasks_by_state": "task_newest",
-    "count_tasks": "task_newest",
-    "count_tasks_by_state": "task_newest",
+    "create_task": {"task_creation_key"},
+    "get_created_task": {"task_creation_key"},
+    "get_task": {"task_pkey"},
+    "change_task": {"task_pkey"},
+    "delete_task": {"task_pkey"},
+    "list_tasks": {"task_newest", "owner_pkey"},
+    "list_tasks_by_state": {"task_newest", "owner_pkey"},
 }
 
 # What a statement touches besides a page for each row: the way down each index, and for a write the owner's row.
@@ -113,7 +112,7 @@ async def _judge_on_postgres(url: str, subtests: pytest.Subtests) -> None:
                     plan, scans = await _explained(connection, compiled.sql, arguments, mode)
                     assert scans == 0
                     _judge(plan, rows=rows, live=live)
-                    assert _indexes(plan) == {FOUND_BY_ON_POSTGRES[name]}
+                    assert _indexes(plan) == FOUND_BY_ON_POSTGRES[name]
 
 
 def _judge(plan: Plan, *, rows: int, live: int) -> None:
@@ -207,11 +206,12 @@ FOUND_BY_ON_SQLITE = {
     "get_task": {BY_ID},
     "change_task": {BY_ID, OWNER},
     "delete_task": {BY_ID, OWNER},
-    "list_tasks": {PAGE, COUNT},
-    "list_tasks_by_state": {PAGE, COUNT},
-    "count_tasks": {COUNT},
-    "count_tasks_by_state": {COUNT},
+    "list_tasks": {PAGE, COUNT, OWNER},
+    "list_tasks_by_state": {PAGE, COUNT, OWNER},
 }
+
+# A subquery, or a scan of what it gave.
+SUBQUERY = re.compile("SCALAR SUBQUERY|CO-ROUTINE|MATERIALIZE|SCAN (CONSTANT ROW|totals|page)")
 
 # Of SQLite's virtual machine: for a statement, for each row of its answer, and for each row that it counts.
 INSTRUCTIONS, INSTRUCTIONS_FOR_A_ROW, INSTRUCTIONS_FOR_COUNTING = 400, 40, 6
@@ -238,7 +238,7 @@ def test_on_sqlite_every_statement_reads_about_as_much_as_it_answers(
 
 def _searches(connection: sqlite3.Connection, compiled: CompiledStatement, values: Values) -> set[str]:
     explained = connection.execute(f"EXPLAIN QUERY PLAN {compiled.sql}", compiled.arguments(values))
-    return {detail for *_, detail in explained if not detail.startswith("SCALAR SUBQUERY")}
+    return {detail for *_, detail in explained if not SUBQUERY.match(detail)}
 
 
 def _instructions(connection: sqlite3.Connection, compiled: CompiledStatement, values: Values) -> int:

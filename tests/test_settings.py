@@ -24,7 +24,7 @@ ALIASES = {"JWT_SECRET_KEY", "BETTER_AUTH_PUBLIC_KEY_URL"}
         ({"DATABASE_URL": ""}, ["DATABASE_URL: is missing; set it to postgresql://"]),
         ({"DATABASE_URL": " \t"}, ["DATABASE_URL: is missing"]),
         ({"DATABASE_URL": "mysql://app:hunter2@db/tasks"}, ["DATABASE_URL: must begin with postgresql://"]),
-        ({"DATABASE_URL": "postgresql://a:hunter2@b/c?sslmod=x"}, ["DATABASE_URL: has parameters that are not known"]),
+        ({"DATABASE_URL": "postgresql://a:hunter2@b/c?sslmod=x"}, ["DATABASE_URL: has unknown parameters"]),
         (WITHOUT_SECRET, ["BETTER_AUTH_URL: is missing; set it to the URL of your Better Auth server"]),
         ({"BETTER_AUTH_SECRET": "hunter2"}, ["BETTER_AUTH_SECRET: is shorter than 32 bytes; make one with"]),
         ({"BETTER_AUTH_SECRET": SECRET[:31]}, ["BETTER_AUTH_SECRET: is shorter than 32 bytes"]),

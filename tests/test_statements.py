@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
+from typing import cast
 
 import pytest
-from sqlalchemy import Delete, Insert, Select, Update, bindparam
+from sqlalchemy import Delete, Insert, Select, Table, Update, bindparam
 from sqlalchemy.sql import visitors
+from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.elements import BinaryExpression
 from sqlalchemy.sql.expression import ClauseElement
 from sqlalchemy.sql.operators import eq
@@ -19,17 +21,20 @@ from support.service import Client, Service
 from taskwell.tasks import statements
 from taskwell.tasks.tables import task
 
-STATEMENTS = {
+STATEMENTS: dict[str, Executable] = {
     name: value for name, value in vars(statements).items() if isinstance(value, Select | Insert | Update | Delete)
+} | {
+    "list_tasks": statements.list_tasks(by_state=False),
+    "list_tasks_by_state": statements.list_tasks(by_state=True),
 }
 
 
 # --- for whom
 
 
-def _parts(statement: ClauseElement) -> Iterator[Select[object] | Insert | Update | Delete]:
+def _parts(statement: Executable) -> Iterator[Select[object] | Insert | Update | Delete]:
     """The statement and every statement within it."""
-    for element in visitors.iterate(statement):
+    for element in visitors.iterate(cast("ClauseElement", statement)):
         if isinstance(element, Select | Insert | Update | Delete):
             yield element
 
@@ -37,10 +42,17 @@ def _parts(statement: ClauseElement) -> Iterator[Select[object] | Insert | Updat
 def _is_bound_to_owner(part: Select[object] | Insert | Update | Delete) -> bool:
     if isinstance(part, Insert):
         return _is_owner(part._values["user_id"]) if part._values else False
+    sources = [part.table] if isinstance(part, Update | Delete) else part.get_final_froms()
+    # Of a join its sides; subqueries are parts of their own.
+    tables = [table for source in sources for table in source._from_objects if isinstance(table, Table)]
+    return all(_names_owner(part, table) for table in tables)
+
+
+def _names_owner(part: Select[object] | Update | Delete, table: Table) -> bool:
     return any(
         isinstance(rule, BinaryExpression)
         and rule.operator is eq
-        and rule.left is task.c.user_id
+        and rule.left is table.c.user_id
         and _is_owner(rule.right)
         for rule in part._where_criteria
     )
@@ -51,7 +63,7 @@ def _is_owner(value: ClauseElement) -> bool:
 
 
 def test_the_walk_finds_the_statements() -> None:
-    assert STATEMENTS.keys() >= {"create_task", "get_task", "change_task", "delete_task", "list_tasks", "count_tasks"}
+    assert STATEMENTS.keys() >= {"create_task", "get_task", "change_task", "delete_task", "list_tasks"}
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
@@ -108,7 +120,7 @@ def _settled(log: Path) -> bytes:
     [
         ("GET", None, "", 1),
         ("GET", None, "?complete=true", 1),
-        ("GET", None, "?offset=1000", 2),
+        ("GET", None, "?offset=1000", 1),
         ("POST", {"title": "new"}, "", 1),
         ("GET", None, "/{id}", 1),
         ("PUT", {"title": "new", "complete": True}, "/{id}", 1),

@@ -112,7 +112,7 @@ async def list_tasks(values: Values, query: bytes) -> Answer:
     if not (1 <= values["limit"] <= MAX_LIMIT and values["offset"] >= 0):
         raise Refused(422)
     rows = await fetch("list_tasks", values)
-    return 200, {"tasks": [members(row) for row in rows], "count": rows[0]["count"] if rows else 0}
+    return 200, {"tasks": [members(row) for row in rows if row["id"] is not None], "count": rows[0]["count"]}
 
 
 async def create_task(values: Values, body: bytes) -> Answer:

@@ -22,7 +22,7 @@ from taskwell.database.postgres import PostgresDatabase
 from taskwell.database.sqlite import SQLiteDatabase
 from taskwell.database.urls import PostgresURL
 from taskwell.errors import Problem
-from taskwell.http import docs
+from taskwell.http import docs, openapi
 from taskwell.http.body import BodyReader
 from taskwell.http.cors import CORS
 from taskwell.http.endpoint import EndpointEngine
@@ -73,7 +73,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = Application(
         title="Taskwell",
         version=taskwell.__version__,
-        summary="Tasks of users, each for its owner alone.",
+        summary="Task lists, each visible to its owner alone.",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
@@ -87,6 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.include_router(routes.router)
     app.include_router(health.router)
+    openapi.complete(app)
     docs.add(app)
     app.front = _middleware(
         EndpointEngine(

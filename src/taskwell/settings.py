@@ -24,6 +24,7 @@ from taskwell.auth.better_auth import AuthServer, check_key_set_url, parse_auth_
 from taskwell.auth.jwks import ASYMMETRIC_ALGORITHMS
 from taskwell.database.urls import DatabaseURL, InvalidDatabaseURL, direct, parse_database_url
 from taskwell.errors import SettingsError
+from taskwell.http.origins import check_origin
 
 DEVELOPMENT_SECRET_PREFIX = "taskwell-development-only-"  # noqa: S105 - a marker, not a secret
 
@@ -88,15 +89,8 @@ def _comma_separated(text: object) -> tuple[str, ...]:
     return tuple(part.strip() for part in str(text).split(",") if part.strip())
 
 
-def _origin(text: str) -> str:
-    default_port = {"https": ":443", "http": ":80"}.get(text.partition("://")[0], "")
-    if not re.fullmatch(r"https?://[^/\s*?#@A-Z]+", text) or (default_port and text.endswith(default_port)):
-        raise ValueError("is not an origin; write the scheme and host as the browser does: https://app.example")
-    return text
-
-
 CommaSeparated = Annotated[tuple[str, ...], BeforeValidator(_comma_separated)]
-Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_comma_separated)]
+Origins = Annotated[tuple[Annotated[str, AfterValidator(check_origin)], ...], BeforeValidator(_comma_separated)]
 
 
 class Settings(BaseModel):
@@ -131,7 +125,8 @@ class Settings(BaseModel):
     """Comma-separated algorithms to accept. The default is all algorithms of the keys."""
 
     TASKWELL_CORS_ORIGINS: Origins = ()
-    """Comma-separated origins whose pages may call this service from a browser. The default is none."""
+    """Comma-separated origins whose pages may call this service from a browser, such as `https://app.example` or
+    `https://*.app.example`. The default is none."""
 
     TASKWELL_LOG_LEVEL: Annotated[
         Literal["debug", "info", "warning", "error"], BeforeValidator(lambda text: str(text).lower())

@@ -81,8 +81,8 @@ app.register(async (api) => {
   api.addHook("onRequest", authenticate);
 
   api.get("/api/:user/tasks", { schema: { querystring, response: { 200: list } } }, async (request) => {
-    const tasks = await fetch("list_tasks", { owner: request.params.user, ...request.query });
-    return { tasks, count: tasks.length ? tasks[0].count : 0 };
+    const rows = await fetch("list_tasks", { owner: request.params.user, ...request.query });
+    return { tasks: rows.filter((row) => row.id !== null), count: rows[0].count };
   });
 
   api.post("/api/:user/tasks", { schema: { body: body(["title"]), response: { 201: task } } }, async (request, reply) => {

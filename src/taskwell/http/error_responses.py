@@ -30,11 +30,10 @@ from taskwell.errors import (
     UnprocessableRequest,
     Violation,
 )
+from taskwell.http.problem_body import PROBLEM_JSON, problem_body, rfc9457_members
 from taskwell.times import rfc3339
 
 logger = logging.getLogger("taskwell.problems")
-
-PROBLEM_JSON = "application/problem+json"
 
 # "Not acceptable": RFC 9110, section 12.4.2.
 _WEIGHT_ZERO = re.compile(r";\s*q=0(\.0*)?$")
@@ -49,22 +48,11 @@ MAX_VIOLATIONS = 20
 def problem_response(scope: Scope, problem: Problem) -> Response:
     """Returns the response for `problem`, in the form of RFC 9457 if the client accepts that."""
     request_id = scope["state"]["request_id"]
-    body: dict[str, object] = {
-        "detail": problem.detail,
-        "error_code": problem.code,
-        "timestamp": rfc3339(datetime.now(UTC)),
-        "request_id": request_id,
-        **problem.members,
-    }
+    body = problem_body(problem, timestamp=rfc3339(datetime.now(UTC)), request_id=request_id)
     media_type = "application/json"
     if _prefers_problem_json(Headers(scope=scope).getlist("accept")):
         media_type = PROBLEM_JSON
-        body |= {
-            "type": "about:blank",
-            "title": HTTPStatus(problem.status).phrase,
-            "status": problem.status,
-            "instance": f"urn:taskwell:request:{request_id}",
-        }
+        body |= rfc9457_members(problem, request_id=request_id)
     return Response(
         json.dumps(body, separators=(",", ":")),
         problem.status,

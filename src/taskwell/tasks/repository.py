@@ -15,7 +15,7 @@ from taskwell.times import rfc3339
 MAX_ATTEMPTS = 3
 
 
-# `MEMBERS`, and of a page's rows the count.
+# `MEMBERS`, and then the task's revision, or the count and the user's revision of a page.
 _PublicRow = tuple[int, str, str, str | None, bool, datetime, datetime, *tuple[object, ...]]
 
 
@@ -29,20 +29,19 @@ class TaskRepository:
         self._get = database.prepare(statements.get_task)
         self._change = database.prepare(statements.change_task)
         self._delete = database.prepare(statements.delete_task)
-        self._list = database.prepare(statements.list_tasks)
-        self._list_by_state = database.prepare(statements.list_tasks_by_state)
-        self._count = database.prepare(statements.count_tasks)
-        self._count_by_state = database.prepare(statements.count_tasks_by_state)
+        self._list = database.prepare(statements.list_tasks(by_state=False))
+        self._list_by_state = database.prepare(statements.list_tasks(by_state=True))
 
     async def list(self, owner: UserId, *, complete: bool | None, limit: int, offset: int) -> TaskListResponse:
         """A page of the owner's tasks, newest first, and the number of all that match."""
-        page, count, matching = self._list, self._count, {}
-        if complete is not None:
-            page, count, matching = self._list_by_state, self._count_by_state, {"complete": complete}
-        rows = await page(owner=owner, limit=limit, offset=offset, **matching)
-        # Only a page past the end brings no row, and so no count, though there are tasks.
-        counted = rows or (await count(owner=owner, **matching) if offset else [[0]])
-        return {"tasks": [_task(row) for row in rows], "count": cast("int", counted[0][-1])}
+        if complete is None:
+            rows = await self._list(owner=owner, limit=limit, offset=offset)
+        else:
+            rows = await self._list_by_state(owner=owner, limit=limit, offset=offset, complete=complete)
+        *first, count, _ = rows[0]
+        # An empty page is one row without a task.
+        tasks = [] if first[0] is None else [_task(row) for row in rows]
+        return {"tasks": tasks, "count": cast("int", count)}
 
     async def create(self, owner: UserId, new: TaskCreate) -> TaskResponse:
         """A new task."""

@@ -1,4 +1,4 @@
-"""The six endpoints."""
+"""The task endpoints."""
 
 from typing import Annotated, TypedDict
 from urllib.parse import quote
@@ -32,22 +32,22 @@ async def _repository(request: Request) -> TaskRepository:
 
 
 Tasks = Annotated[TaskRepository, Depends(_repository)]
-TaskId = Annotated[RowId, Path(description="The task's id.")]
+TaskId = Annotated[RowId, Path(description="The id of the task.")]
 
 
 @router.get("", responses=openapi.ON_LIST, response_description="A page of tasks.")
 async def list_tasks(
     owner: Owner,
     tasks: Tasks,
-    complete: Annotated[Boolean, Query(description="Only tasks in this state.")] = None,
+    complete: Annotated[Boolean, Query(description="Return only complete tasks, or only incomplete ones.")] = None,
     limit: Annotated[
-        int, Field(ge=1, le=MAX_LIMIT), DecimalDigits, Query(description="At most so many tasks.")
+        int, Field(ge=1, le=MAX_LIMIT), DecimalDigits, Query(description="Maximum number of tasks to return.")
     ] = MAX_LIMIT,
     offset: Annotated[
-        int, Field(ge=0, le=MAX_OFFSET), DecimalDigits, Query(description="So many tasks are passed over.")
+        int, Field(ge=0, le=MAX_OFFSET), DecimalDigits, Query(description="Number of tasks to skip.")
     ] = 0,
 ) -> TaskListResponse:
-    """The user's tasks, newest first."""
+    """Lists the user's tasks, newest first."""
     return await tasks.list(owner, complete=complete, limit=limit, offset=offset)
 
 
@@ -66,29 +66,32 @@ async def create_task(
 
 @router.get("/{task_id:segment}", responses=openapi.ON_GET, response_description="The task.")
 async def get_task(owner: Owner, tasks: Tasks, task_id: TaskId) -> TaskResponse:
-    """One task."""
+    """Returns one task."""
     return await tasks.get(owner, task_id)
 
 
-@router.put("/{task_id:segment}", responses=openapi.ON_REPLACE, response_description="The task as it now is.")
+@router.put("/{task_id:segment}", responses=openapi.ON_REPLACE, response_description="The task after the change.")
 async def replace_task(
     owner: Owner,
     tasks: Tasks,
     task_id: TaskId,
     replacement: Annotated[TaskUpdate, Body(openapi_examples=openapi.REPLACE)],
 ) -> TaskResponse:
-    """Replaces all writable members of a task. Send back what you got, changed; read-only members are ignored."""
+    """Replaces all writable members of a task.
+
+    You can send back a task from a response, with changes: read-only members are ignored.
+    """
     return await tasks.change(owner, task_id, replacement)
 
 
-@router.patch("/{task_id:segment}", responses=openapi.ON_PATCH, response_description="The task as it now is.")
+@router.patch("/{task_id:segment}", responses=openapi.ON_PATCH, response_description="The task after the change.")
 async def patch_task(
     owner: Owner,
     tasks: Tasks,
     task_id: TaskId,
     changes: Annotated[TaskPatch, Body(openapi_examples=openapi.PATCH)],
 ) -> TaskResponse:
-    """Changes only the members that are sent."""
+    """Changes only the members that are sent; the others keep their value."""
     return await tasks.change(owner, task_id, changes)
 
 
