@@ -28,6 +28,8 @@ def parse_auth_server_url(url: str) -> AuthServer:
     parts = urlsplit(check_key_set_url(url))
     if parts.query:
         raise ValueError("has a query; write only the URL of Better Auth: https://app.example")
+    if parts.path.rstrip("/").endswith("/jwks"):
+        raise ValueError("is the URL of a key set; write Better Auth's base URL here, or set JWT_JWKS_URL")
     host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else parts.hostname
     port = "" if parts.port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{parts.port}"
     origin = f"{parts.scheme}://{host}{port}"
