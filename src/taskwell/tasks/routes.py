@@ -48,7 +48,7 @@ async def list_tasks(
     ] = 0,
 ) -> TaskListResponse:
     """Lists the user's tasks, newest first."""
-    return await tasks.list(owner, complete=complete, limit=limit, offset=offset)
+    return (await tasks.list(owner, complete=complete, limit=limit, offset=offset)).page
 
 
 @router.post("", status_code=201, responses=openapi.ON_CREATE, response_description="The new task.")
@@ -59,7 +59,7 @@ async def create_task(
     response: Response,
 ) -> TaskResponse:
     """Creates a task."""
-    task = await tasks.create(owner, new)
+    task, _ = await tasks.create(owner, new)
     response.headers["Location"] = f"/api/{quote(owner, safe='')}/tasks/{task['id']}"
     return task
 
@@ -67,7 +67,7 @@ async def create_task(
 @router.get("/{task_id:segment}", responses=openapi.ON_GET, response_description="The task.")
 async def get_task(owner: Owner, tasks: Tasks, task_id: TaskId) -> TaskResponse:
     """Returns one task."""
-    return await tasks.get(owner, task_id)
+    return (await tasks.get(owner, task_id)).task
 
 
 @router.put("/{task_id:segment}", responses=openapi.ON_REPLACE, response_description="The task after the change.")
@@ -81,7 +81,7 @@ async def replace_task(
 
     You can send back a task from a response, with changes: read-only members are ignored.
     """
-    return await tasks.change(owner, task_id, replacement)
+    return (await tasks.change(owner, task_id, replacement)).task
 
 
 @router.patch("/{task_id:segment}", responses=openapi.ON_PATCH, response_description="The task after the change.")
@@ -92,7 +92,7 @@ async def patch_task(
     changes: Annotated[TaskPatch, Body(openapi_examples=openapi.PATCH)],
 ) -> TaskResponse:
     """Changes only the members that are sent; the others keep their value."""
-    return await tasks.change(owner, task_id, changes)
+    return (await tasks.change(owner, task_id, changes)).task
 
 
 @router.delete(

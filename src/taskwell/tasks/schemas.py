@@ -9,7 +9,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
-    PlainSerializer,
     StrictBool,
     StrictStr,
     StringConstraints,
@@ -23,7 +22,6 @@ from typing_extensions import TypedDict
 
 from taskwell.errors import NO_FIELDS
 from taskwell.tasks.tables import MAX_DESCRIPTION, MAX_TITLE
-from taskwell.times import rfc3339
 
 # --- values
 
@@ -64,7 +62,8 @@ Description = Annotated[
 ]
 
 
-Time = Annotated[datetime, PlainSerializer(rfc3339), WithJsonSchema(_UTC)]
+Time = Annotated[datetime | str, WithJsonSchema(_UTC)]
+"""A time in a response: a `datetime`, which is written out by orjson, or text that is written out already."""
 
 # --- requests
 
