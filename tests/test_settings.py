@@ -282,6 +282,7 @@ VALUES = {
     "JWT_ISSUER": "https://app.example",
     "JWT_AUDIENCE": "https://app.example,tasks",
     "JWT_ALGORITHM": "EdDSA,ES256",
+    "TASKWELL_ALLOW_HTTP_KEY_SET": "auth,10.0.0.5",
     "TASKWELL_CORS_ORIGINS": "https://app.example,http://localhost:3000",
     "TASKWELL_LOG_LEVEL": "warning",
     "TASKWELL_POOL_MIN": "2",
@@ -290,7 +291,7 @@ VALUES = {
     "TASKWELL_MAX_IN_FLIGHT": "7",
     "TASKWELL_BODY_TIMEOUT_SECONDS": "2.5",
 }
-LISTS = ("JWT_AUDIENCE", "JWT_ALGORITHM", "TASKWELL_CORS_ORIGINS")
+LISTS = ("JWT_AUDIENCE", "JWT_ALGORITHM", "TASKWELL_ALLOW_HTTP_KEY_SET", "TASKWELL_CORS_ORIGINS")
 
 
 @pytest.mark.parametrize("name", VALUES)
@@ -370,6 +371,65 @@ def test_a_database_url_may_be_in_quotes_but_not_have_a_comment_or_a_variable(na
                 read(GOOD | {name: rejected})
             assert str(rejection.value).startswith(f"{name}: {reason}")
             assert "\n" not in str(rejection.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts"),
+    [
+        ("http://auth.railway.internal:3000/jwks", "auth.railway.internal"),
+        ("http://auth:3000/jwks", "other, AUTH"),
+        ("http://better_auth/jwks", "better_auth"),
+        ("http://AUTH.default.svc.cluster.local/jwks", "auth.default.svc.cluster.local"),
+        ("http://192.168.1.5:3000/jwks", "192.168.1.5"),
+        ("http://[fd12::5]:3000/jwks", "fd12::5"),
+    ],
+)
+def test_plain_http_is_allowed_for_a_named_host(url: str, hosts: str) -> None:
+    named = GOOD | WITHOUT_SECRET | {"JWT_ISSUER": "me", "JWT_AUDIENCE": "a", "TASKWELL_ALLOW_HTTP_KEY_SET": hosts}
+    assert Settings.read(named | {"JWT_JWKS_URL": url}).key_set_url == url
+    base_url = url.removesuffix("/jwks")
+    settings = Settings.read(named | {"BETTER_AUTH_URL": base_url})
+    assert settings.key_set_url == f"{base_url.lower()}/api/auth/jwks"
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        "", "auth", "railway.internal", "x.auth.railway.internal", "auth.railway.internal.example", "http",
+        "auth.railway.internals", "10.0.0.1",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["JWT_JWKS_URL", "BETTER_AUTH_PUBLIC_KEY_URL", "BETTER_AUTH_URL"])
+def test_plain_http_is_rejected_for_every_other_host(name: str, hosts: str) -> None:
+    with pytest.raises(SettingsError) as rejection:
+        Settings.read(GOOD | SITE | {name: "http://auth.railway.internal", "TASKWELL_ALLOW_HTTP_KEY_SET": hosts})
+    assert str(rejection.value).startswith(f"{name}: must begin with https://")
+    assert "TASKWELL_ALLOW_HTTP_KEY_SET" in str(rejection.value)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "reason"),
+    [
+        ("http://auth:3000", "entry 1 is not a host; write only its name"),
+        ("auth:3000", "entry 1 is not a host"),
+        ("auth/path", "entry 1 is not a host"),
+        ("auth, *.railway.internal", "entry 2 is not a host"),
+        ("*", "entry 1 is not a host"),
+        (".internal", "entry 1 is not a host"),
+        ("10.0.0.0/8", "entry 1 is not a host"),
+        ("[fd12::5]", "is a JSON list"),
+        ("8.8.8.8", "entry 1 is not a private address; use https for it"),
+        ("169.254.169.254", "entry 1 is not a private address"),
+        ("2606:4700::1111", "entry 1 is not a private address"),
+        ("10.0.0", "entry 1 is not a host"),
+        ("1.2.3.4.5", "entry 1 is not a host"),
+        ("::x", "entry 1 is not a host"),
+    ],
+)
+def test_an_entry_that_is_not_one_private_host_is_rejected(hosts: str, reason: str) -> None:
+    with pytest.raises(SettingsError) as rejection:
+        Settings.read(GOOD | SITE | {"TASKWELL_ALLOW_HTTP_KEY_SET": hosts})
+    assert str(rejection.value).startswith(f"TASKWELL_ALLOW_HTTP_KEY_SET: {reason}")
 
 
 def test_the_development_secret_is_accepted_only_in_development() -> None:

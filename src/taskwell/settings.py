@@ -20,7 +20,13 @@ from pydantic import (
     field_validator,
 )
 
-from taskwell.auth.better_auth import AuthServer, check_key_set_url, parse_auth_server_url
+from taskwell.auth.better_auth import (
+    AuthServer,
+    check_encryption,
+    check_http_host,
+    check_key_set_url,
+    parse_auth_server_url,
+)
 from taskwell.auth.jwks import ASYMMETRIC_ALGORITHMS
 from taskwell.database.urls import DatabaseURL, InvalidDatabaseURL, direct, parse_database_url
 from taskwell.errors import SettingsError
@@ -107,6 +113,9 @@ CommaSeparated = Annotated[tuple[str, ...], BeforeValidator(_comma_separated)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(check_origin)], ...], BeforeValidator(_comma_separated)]
 
 
+Hosts = Annotated[tuple[Annotated[str, AfterValidator(check_http_host)], ...], BeforeValidator(_comma_separated)]
+
+
 class Settings(BaseModel):
     """The settings. Each field has the name of its environment variable."""
 
@@ -118,6 +127,10 @@ class Settings(BaseModel):
     MIGRATION_DATABASE_URL: Annotated[DatabaseURL, BeforeValidator(_database_url)] | None = None
     """The URL that migrations use for the same database: without a pooler, as the role that owns the tables.
     The default is `DATABASE_URL`; for a Neon pooler, its direct host."""
+
+    # Before the two URLs, whose validator reads it.
+    TASKWELL_ALLOW_HTTP_KEY_SET: Hosts = ()
+    """Comma-separated hosts on a private network from which the key set may be fetched over plain http."""
 
     BETTER_AUTH_URL: Annotated[AuthServer, BeforeValidator(_auth_server)] | None = None
     """The URL of Better Auth. Its key set verifies tokens. Their issuer and audience must be its origin."""
@@ -171,6 +184,14 @@ class Settings(BaseModel):
         if url and not isinstance(url, type(served)):
             raise ValueError(_ANOTHER_KIND)
         return url
+
+    @field_validator("BETTER_AUTH_URL", "JWT_JWKS_URL")
+    @classmethod
+    def _is_encrypted(cls, server: AuthServer | str | None, info: ValidationInfo) -> AuthServer | str | None:
+        if server:
+            url = server if isinstance(server, str) else server.key_set_url
+            check_encryption(url, info.data.get("TASKWELL_ALLOW_HTTP_KEY_SET", ()))
+        return server
 
     @field_validator("TASKWELL_POOL_MAX")
     @classmethod
