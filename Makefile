@@ -10,7 +10,9 @@ help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 dev: $(UV) ## set up, and serve on http://127.0.0.1:8000 from taskwell.db; ARGS go to taskwell dev
-	@$(UV) sync --locked --quiet --no-dev --inexact
+	@echo 'Installing the dependencies from uv.lock into .venv (the first time, this downloads about 25 MB) ...'
+	@$(UV) sync --locked --no-dev --inexact
+	@echo 'Starting the service ...'
 	@exec $(RUN)taskwell dev $(ARGS)
 
 test: lint types suite ## set up, and run every check there is
@@ -51,5 +53,6 @@ bench: $(UV) ## measure beside three peers, with ARGS; BENCH=scale or BENCH=leve
 
 .uv/bin/uv:
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Taskwell needs Python 3.11 or newer")'
+	@echo 'Installing uv into .uv ...'
 	@python3 -m venv .uv
 	@.uv/bin/python -m pip install --quiet --disable-pip-version-check uv

@@ -1,4 +1,4 @@
-"""Taskwell's statements, as the peers and pgbench run them too."""
+"""Taskwell's statements, in the forms that the peers and pgbench need."""
 
 import json
 import re
@@ -26,18 +26,18 @@ STATEMENTS: dict[str, Executable] = {
 
 
 def as_json() -> str:
-    """Each statement's text, and the names of its parameters in their order."""
+    """Returns each statement's text and the names of its parameters, in order."""
     compiled = {name: _compiled(name) for name in STATEMENTS}
     return json.dumps({name: (statement.sql, statement.names) for name, statement in compiled.items()})
 
 
 def for_pgbench(name: str, **values: str) -> str:
-    """The statement with pgbench's variables, or with these literals, in place of its parameters."""
+    """Returns the statement with its parameters replaced by `values`, or else by pgbench's variables."""
     statement = _compiled(name)
 
     def parameter(match: re.Match[str]) -> str:
-        of = statement.names[int(match[1]) - 1]
-        return values.get(of, f":{of}")
+        parameter_name = statement.names[int(match[1]) - 1]
+        return values.get(parameter_name, f":{parameter_name}")
 
     return re.sub(r"\s+", " ", re.sub(r"\$(\d+)", parameter, statement.sql)) + ";\n"
 

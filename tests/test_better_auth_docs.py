@@ -1,4 +1,4 @@
-"""docs/better-auth.md shows code that runs, and the client that it tells browsers to copy does what it says."""
+"""The code in docs/better-auth.md runs, and the example client keeps its promises."""
 
 import re
 import textwrap
@@ -26,13 +26,13 @@ def auth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BetterAuth]:
 
 
 @pytest.mark.parametrize("snippet", sorted(set(SNIPPETS) - set(PLUGINS)))
-def test_code_in_the_docs_is_code_of_a_file_that_runs(snippet: str) -> None:
+def test_code_in_the_docs_is_part_of_a_file_that_tests_run(snippet: str) -> None:
     files = [EXAMPLE / "auth.mjs", EXAMPLE / "client.mjs", TESTS / "support" / "browser.mjs"]
     assert any(snippet in file.read_text() for file in files)
 
 
 @pytest.mark.parametrize("plugin", PLUGINS)
-def test_each_configuration_in_the_docs_gives_tokens(plugin: str, tmp_path: Path) -> None:
+def test_each_configuration_of_the_jwt_plugin_in_the_docs_works(plugin: str, tmp_path: Path) -> None:
     with BetterAuth(tmp_path, jwt=plugin) as auth:
         token = auth.token(user := auth.sign_up())
     claims = jwt.decode(token, options={"verify_signature": False})
@@ -47,7 +47,7 @@ def test_the_lock_file_names_no_registry() -> None:
 
 
 class _Api(ThreadingHTTPServer):
-    """Stands in for the task API; so many different requests are refused the first time they come."""
+    """A task API that refuses the first `refusals` distinct requests once each, with 401."""
 
     def __init__(self, refusals: int) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -72,7 +72,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    do_POST = do_GET  # noqa: N815 - as the library has it
+    do_POST = do_GET  # noqa: N815 - the name that http.server calls
 
     def log_message(self, *_: object) -> None:
         pass
@@ -89,17 +89,17 @@ def _api(refusals: int) -> Iterator[_Api]:
 
 
 @pytest.mark.parametrize(("refusals", "tokens_in_time"), [(0, 1), (2, 2)])
-def test_the_client_renews_its_token_in_time_and_when_it_is_refused(
+def test_the_client_renews_its_token_before_it_expires_and_after_a_401(
     auth: BetterAuth, refusals: int, tokens_in_time: int
 ) -> None:
     user = auth.sign_up()
     with _api(refusals) as api:
         seen = auth.browse(user, f"http://127.0.0.1:{api.server_port}")
     assert seen["statuses"] == [200, 200, 200, 200]
-    # One for two calls at once, another where they are refused, and one more when a minute of the 15 is left.
+    # One token for two concurrent calls, one more after a refusal, and one more when a minute of the 15 is left.
     assert seen["tokensInTime"] == tokens_in_time
     assert seen["tokens"] == tokens_in_time + 1
     tasks = f"/api/{user.id}/tasks"
-    asked = {("POST", tasks)} | {("GET", f"{tasks}?{query}") for query in ("complete=false", "limit=1", "limit=2")}
-    assert set(api.done) == asked
-    assert len(api.done) == len(asked)
+    expected = {("POST", tasks)} | {("GET", f"{tasks}?{query}") for query in ("complete=false", "limit=1", "limit=2")}
+    assert set(api.done) == expected
+    assert len(api.done) == len(expected)

@@ -1,4 +1,4 @@
-"""What a real Better Auth sends: the facts that docs/better-auth.md states, and that verification builds on."""
+"""The facts about Better Auth that docs/better-auth.md states and token verification relies on."""
 
 import re
 import time
@@ -13,14 +13,14 @@ from support.better_auth import COOKIE_CACHE, SECRET, BetterAuth, User
 
 REGISTERED = {"sub", "iat", "exp", "iss", "aud"}
 ROW = {"id", "name", "email", "emailVerified", "image", "createdAt", "updatedAt"}
-AN_ID = re.compile("[A-Za-z0-9]{32}")
+USER_ID = re.compile("[A-Za-z0-9]{32}")
 
 Start = Callable[..., BetterAuth]
 
 
 @pytest.fixture(scope="module")
 def auth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BetterAuth]:
-    """The example as it is, for tests that leave its keys alone."""
+    """The unchanged example, for tests that do not change its keys."""
     with BetterAuth(tmp_path_factory.mktemp("better-auth")) as auth:
         yield auth
 
@@ -32,7 +32,7 @@ def user(auth: BetterAuth) -> User:
 
 @pytest.fixture
 def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    """Starts servers of the test's own."""
+    """Starts servers that stop when the test ends."""
     started: list[BetterAuth] = []
 
     def start(**options: Any) -> BetterAuth:
@@ -54,7 +54,7 @@ def claims_of(token: str) -> dict[str, Any]:
 
 
 def verified(token: str, auth: BetterAuth) -> dict[str, Any]:
-    """The claims, if the key set's key of the token's `kid` has signed it."""
+    """Verifies the token with the key that its `kid` names, and returns its claims."""
     key = jwt.PyJWK(auth.keys()[header_of(token)["kid"]])
     return dict(jwt.decode(token, key, algorithms=[key.algorithm_name], options={"verify_aud": False}))
 
@@ -65,18 +65,18 @@ def test_a_token_names_its_user_its_issuer_and_its_audience_and_lives_15_minutes
     claims = verified(token, auth)
     assert set(claims) == REGISTERED | ROW
     assert claims["sub"] == claims["id"] == user.id
-    assert AN_ID.fullmatch(user.id)
+    assert USER_ID.fullmatch(user.id)
     assert claims["iss"] == claims["aud"] == auth.url
     assert claims["exp"] - claims["iat"] == 900
     assert abs(claims["iat"] - time.time()) < 5
 
 
-def test_a_token_comes_with_the_session_too(auth: BetterAuth, user: User) -> None:
-    answer = auth.request("GET", "/api/auth/get-session", headers=user.headers)
-    assert verified(answer.headers["set-auth-jwt"], auth)["sub"] == user.id
+def test_the_session_response_carries_a_token_too(auth: BetterAuth, user: User) -> None:
+    response = auth.request("GET", "/api/auth/get-session", headers=user.headers)
+    assert verified(response.headers["set-auth-jwt"], auth)["sub"] == user.id
 
 
-def test_who_is_signed_out_gets_no_more_tokens_but_keeps_those_there_are(auth: BetterAuth) -> None:
+def test_signing_out_stops_new_tokens_but_does_not_end_existing_ones(auth: BetterAuth) -> None:
     user = auth.sign_up()
     token = auth.token(user)
     auth.request("POST", "/api/auth/sign-out", headers=user.headers | {"Origin": auth.url}, json={})
@@ -85,13 +85,13 @@ def test_who_is_signed_out_gets_no_more_tokens_but_keeps_those_there_are(auth: B
     assert verified(token, auth)["sub"] == user.id
 
 
-def test_the_key_set_says_nothing_about_caching_and_nothing_private(auth: BetterAuth, user: User) -> None:
+def test_the_key_set_has_no_cache_headers_and_no_private_members(auth: BetterAuth, user: User) -> None:
     auth.token(user)
-    answer = auth.request("GET", "/api/auth/jwks")
-    assert answer.headers["content-type"] == "application/json"
-    assert not {"cache-control", "etag", "expires", "last-modified", "age"} & set(answer.headers)
-    assert set(answer.json()) == {"keys"}
-    assert [set(key) for key in answer.json()["keys"]] == [{"kid", "alg", "kty", "crv", "x"}]
+    response = auth.request("GET", "/api/auth/jwks")
+    assert response.headers["content-type"] == "application/json"
+    assert not {"cache-control", "etag", "expires", "last-modified", "age"} & set(response.headers)
+    assert set(response.json()) == {"keys"}
+    assert [set(key) for key in response.json()["keys"]] == [{"kid", "alg", "kty", "crv", "x"}]
     assert auth.request("HEAD", "/api/auth/jwks").status_code == 404
 
 
@@ -118,7 +118,7 @@ def test_a_key_of_each_algorithm_signs_tokens(start: Start, algorithm: str, key_
     assert len(key.get("n", "")) in {0, 342}  # 2048 bits
 
 
-def test_the_newer_name_of_eddsa_works_although_its_types_do_not_list_it(start: Start) -> None:
+def test_the_name_ed25519_works_although_better_auths_types_do_not_list_it(start: Start) -> None:
     auth = start(jwt='jwt({ jwks: { keyPairConfig: { alg: "Ed25519" } } })')
     assert header_of(auth.token(auth.sign_up()))["alg"] == "Ed25519"
     assert [(key["alg"], key["kty"]) for key in auth.keys().values()] == [("Ed25519", "OKP")]
@@ -128,35 +128,35 @@ def test_the_newer_name_of_eddsa_works_although_its_types_do_not_list_it(start: 
 def test_the_issuer_is_the_origin_of_the_base_url(
     auth: BetterAuth, user: User, path: str, mounted: str, tmp_path: Path
 ) -> None:
-    there = BetterAuth(tmp_path, database=auth.database)
-    there.environment["BETTER_AUTH_URL"] = there.url + path
-    with there:
-        answer = there.request("GET", f"{mounted}/token", headers=user.headers)
-        assert there.request("GET", f"{mounted}/jwks").status_code == 200
-    claims = claims_of(answer.json()["token"])
-    assert claims["iss"] == claims["aud"] == there.url
+    mounted_server = BetterAuth(tmp_path, database=auth.database)
+    mounted_server.environment["BETTER_AUTH_URL"] = mounted_server.url + path
+    with mounted_server:
+        response = mounted_server.request("GET", f"{mounted}/token", headers=user.headers)
+        assert mounted_server.request("GET", f"{mounted}/jwks").status_code == 200
+    claims = claims_of(response.json()["token"])
+    assert claims["iss"] == claims["aud"] == mounted_server.url
 
 
-def test_without_a_base_url_the_issuer_is_what_the_request_says(start: Start, auth: BetterAuth, user: User) -> None:
+def test_without_a_base_url_the_issuer_is_the_requests_host(start: Start, auth: BetterAuth, user: User) -> None:
     headers = user.headers | {"Host": "elsewhere.example"}
-    answer = start(database=auth.database, BETTER_AUTH_URL="").request("GET", "/api/auth/token", headers=headers)
-    assert claims_of(answer.json()["token"])["iss"] == "http://elsewhere.example"
+    response = start(database=auth.database, BETTER_AUTH_URL="").request("GET", "/api/auth/token", headers=headers)
+    assert claims_of(response.json()["token"])["iss"] == "http://elsewhere.example"
 
 
-def test_the_session_token_is_opaque_and_its_cookie_signed(auth: BetterAuth, user: User) -> None:
-    assert AN_ID.fullmatch(user.session_token)
+def test_the_session_token_is_opaque_and_its_cookie_is_signed(auth: BetterAuth, user: User) -> None:
+    assert USER_ID.fullmatch(user.session_token)
     assert list(user.cookies) == ["better-auth.session_token"]
     assert user.cookies["better-auth.session_token"].startswith(f"{user.session_token}.")
 
 
-def test_a_cached_session_is_signed_with_the_secret_and_names_no_user_or_audience(start: Start) -> None:
+def test_a_session_cookie_cache_is_signed_with_the_secret_and_has_no_subject_or_audience(start: Start) -> None:
     token = start(options=COOKIE_CACHE).sign_up().cached_session
     assert header_of(token) == {"alg": "HS256"}
     claims = jwt.decode(token, SECRET, ["HS256"])
     assert set(claims) == {"session", "user", "updatedAt", "version", "iat", "exp"}
 
 
-def test_a_cached_session_signed_with_the_key_set_has_a_type_and_an_audience_of_its_own(start: Start) -> None:
+def test_a_session_cookie_cache_signed_with_the_key_set_has_its_own_type_and_audience(start: Start) -> None:
     auth = start(options=COOKIE_CACHE, jwt="jwt({ sessionCookieCache: true })")
     user = auth.sign_up()
     assert header_of(user.cached_session)["typ"] == "better-auth.session-cache+jwt"

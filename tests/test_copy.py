@@ -506,7 +506,9 @@ def test_a_database_with_another_schema_is_refused_with_a_remedy(
     source, target = (bad, good) if option == "--from" else (good, bad)
     done = command(source, target)
     assert done.status == 1
-    message = f"taskwell copy: {option}: The database's schema is not this version's. Run: taskwell migrate"
+    message = (
+        f"taskwell copy: {option}: The database schema does not match this version of Taskwell. Run: taskwell migrate"
+    )
     assert done.stderr.startswith(message)
     if engine == "sqlite":
         assert not Path(bad.removeprefix("sqlite:///")).exists()

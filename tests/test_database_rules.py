@@ -157,7 +157,7 @@ def test_what_only_the_database_forbids_is_422_and_a_bug_in_the_log(
     forbidden = {"title": CANARY, "description": "of milk", "complete": False}
     answer = client.request(method, "" if method == "POST" else task["id"], json=forbidden)
     problem = assert_problem(answer, 422, "VALIDATION_ERROR")
-    assert problem["detail"] == "The task breaks a rule of the database."
+    assert problem["detail"] == "The task violates a rule of the database."
     assert "task_bird" in _told_as_a_bug(caplog)
     assert client.request("GET").json() == {"tasks": [task], "count": 1}
     assert client.create("Buy bread", description="")

@@ -23,7 +23,7 @@ from support.rows import execute
 from support.service import Client, Json, Service, running, sign
 from taskwell.database import pool
 from taskwell.database.urls import parse_database_url
-from taskwell.http.limits import DEADLINE_SECONDS
+from taskwell.http.limits import REQUEST_SECONDS as DEADLINE_SECONDS
 from taskwell.migrations.runner import upgrade
 
 POOL_MAX = 6

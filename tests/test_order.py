@@ -7,7 +7,7 @@ from starlette.types import Message, Scope
 
 from support.problem import assert_problem
 from support.service import SECRET, Client, sign
-from taskwell.app import create_app, open_database
+from taskwell.app import create_app, database_from
 from taskwell.errors import DatabaseError
 from taskwell.settings import Settings
 
@@ -91,7 +91,7 @@ def test_a_refused_request_reads_no_body_and_takes_no_connection() -> None:
 
 def test_the_database_of_that_test_is_really_not_there() -> None:
     async def ask() -> None:
-        async with open_database(_closed_port_settings()) as database:
+        async with database_from(_closed_port_settings()) as database:
             await database.prepare(text("SELECT 1"))()
 
     with pytest.raises(DatabaseError):

@@ -1,8 +1,8 @@
-"""Bare ASGI on asyncpg: about as little as Python can do for these answers. It is a ceiling to measure against.
+"""Bare ASGI on asyncpg: about the least work that Python can do for these responses, as an upper limit to compare with.
 
-No framework, routing by hand, validation by hand, orjson. It runs Taskwell's own statements, on a stack of twenty
-connections, and remembers the tokens that it has verified, as Taskwell does. It has no request ids, no log, no limits, no
-helpful errors.
+There is no framework: routing and validation are written by hand, and orjson writes the JSON. It runs Taskwell's own
+statements on a stack of twenty connections, and caches verified tokens as Taskwell does. It has no request ids, no log,
+no limits and no helpful errors.
 """
 
 import asyncio

@@ -1,13 +1,13 @@
-// Who the users are, and the tokens that the task API believes.
+// Configures Better Auth: e-mail and password sign-in, and tokens for the task API.
 
 import { betterAuth } from "better-auth";
 import { jwt } from "better-auth/plugins";
 import { SqliteDialect } from "kysely";
 import Database from "libsql";
 
-// libsql, because its binaries for Linux, macOS and Windows are packages of the registry like any other:
-// better-sqlite3 fetches its own from elsewhere or compiles them, and node:sqlite begins with Node 22. It goes in
-// as a dialect, since Better Auth takes a bare libsql database, which has a property `db`, for something else.
+// libsql ships its binaries for Linux, macOS and Windows as npm packages. better-sqlite3 downloads its binary from
+// elsewhere or compiles it, and node:sqlite needs Node 22. The dialect is explicit because Better Auth mistakes a plain
+// libsql database, which has a property `db`, for another kind of database.
 const database = new Database(process.env.DATABASE ?? "auth.db");
 
 export const auth = betterAuth({

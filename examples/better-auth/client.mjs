@@ -1,18 +1,18 @@
-// Calls the task API from a browser, as the user who is signed in to Better Auth.
+// Calls the task API from a browser, for the user who is signed in to Better Auth.
 
 const RENEW_BEFORE_SECONDS = 60;
 
-/** The signed-in user's tasks; make a new one when somebody else has signed in. */
+/** Returns a `fetch` for the signed-in user's tasks. Create a new one when another user signs in. */
 export function taskApi(api, auth = "/api/auth") {
   let session = { renewAt: 0 };
   let renewal;
 
   async function renew() {
-    const answer = await fetch(`${auth}/token`, { credentials: "include" });
-    if (!answer.ok) throw new Error(`Better Auth gives no token: ${answer.status}`);
-    const { token } = await answer.json();
+    const response = await fetch(`${auth}/token`, { credentials: "include" });
+    if (!response.ok) throw new Error(`Better Auth refused a token: ${response.status}`);
+    const { token } = await response.json();
     const { sub, iat, exp } = claimsOf(token);
-    // From the token's length, not its end: clocks of browsers are often minutes wrong.
+    // Computed from the token's lifetime, not its end, because browsers' clocks are often minutes off.
     return { token, user: sub, renewAt: Date.now() + (exp - iat - RENEW_BEFORE_SECONDS) * 1000 };
   }
 
@@ -28,9 +28,9 @@ export function taskApi(api, auth = "/api/auth") {
 
   return async function tasks(path = "", options = {}) {
     const used = Date.now() < session.renewAt ? session : await renewed();
-    const answer = await send(used, path, options);
-    if (answer.status !== 401) return answer;
-    // A laptop that slept, or keys that were withdrawn. Nothing was done yet, so it is safe to ask again, once.
+    const response = await send(used, path, options);
+    if (response.status !== 401) return response;
+    // The computer slept, or a key was deleted. The API has done nothing yet, so one retry is safe.
     return send(session === used ? await renewed() : session, path, options);
   };
 }

@@ -1,4 +1,4 @@
-// Serves Better Auth over HTTP, once its database is made or brought up to date.
+// Creates or migrates the database, then serves Better Auth over HTTP.
 
 import { createServer } from "node:http";
 

@@ -1,6 +1,6 @@
-"""A real Better Auth: the server of examples/better-auth, its users, its tokens, and what befalls its keys.
+"""Runs the Better Auth server of examples/better-auth for tests.
 
-A test changes the example as its reader would: by writing something else for `jwt()` in auth.mjs.
+A test configures the server as a reader of the example would: by editing `plugins: [jwt()]` in auth.mjs.
 """
 
 import json
@@ -28,12 +28,12 @@ PASSWORD = "correct horse battery staple"
 START_SECONDS = 30
 
 COOKIE_CACHE = 'session: { cookieCache: { enabled: true, strategy: "jwt" } }, '
-"""For `options`: the session is also kept in a cookie, as a JWT that is no access token."""
+"""For `options`: Better Auth also keeps the session in a cookie, as a JWT that is not an access token."""
 
 
 @dataclass(frozen=True)
 class User:
-    """Somebody who has signed up, and what their browser then holds."""
+    """A user who has signed up, with the cookies that their browser holds."""
 
     id: str
     email: str
@@ -46,16 +46,15 @@ class User:
 
     @property
     def cached_session(self) -> str:
-        """The session as a JWT, where the server was started with `COOKIE_CACHE`."""
+        """The session as a JWT. Needs a server started with `COOKIE_CACHE`."""
         return self.cookies["better-auth.session_data"]
 
 
 class BetterAuth:
-    """The server as a process on a free port of the loopback interface, while the `with` block lasts.
+    """A server process on a free loopback port. It runs as long as the `with` block.
 
-    `jwt` is what auth.mjs says for `jwt()`; `options` are lines added to its `betterAuth({ … })`. Servers that are
-    given the same `database` have the same users, sessions and keys. `environment` is the process's, which a test may
-    change before a start.
+    `jwt` replaces `jwt()` in auth.mjs, and `options` is added to its `betterAuth({ … })`. Servers with the same
+    `database` share users, sessions and keys. A test may change `environment` before a start.
     """
 
     def __init__(
@@ -92,7 +91,7 @@ class BetterAuth:
         self.stop()
 
     def start(self) -> None:
-        """Starts the server and waits until it answers."""
+        """Starts the server and waits until it listens."""
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 ["node", "server.mjs"], cwd=self._folder, env=self.environment, stdout=log, stderr=log
@@ -100,39 +99,39 @@ class BetterAuth:
         self._wait_until_it_listens(self._process)
 
     def stop(self) -> None:
-        """Stops it, if it runs; its port and its database stay its own."""
+        """Stops the server if it runs. A later start uses the same port and database."""
         if self._process:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def restart(self, *, jwt: str = "jwt()", options: str = "") -> None:
-        """Starts it anew, configured differently, on the same port and database."""
+        """Restarts the server with another configuration, on the same port and database."""
         self.stop()
         self._configure(jwt, options)
         self.start()
 
     def request(self, method: str, path: str, **options: Any) -> httpx2.Response:
-        """A request of its own, which leaves no cookie behind; `path` begins after the server's URL."""
+        """Sends one request to `path`, without a shared cookie jar."""
         return httpx2.request(method, f"{self.url}{path}", timeout=15, verify=False, trust_env=False, **options)
 
     def sign_up(self, name: str = "Alice") -> User:
-        """A new user, signed in."""
+        """Signs up a new user and returns them, signed in."""
         email = f"{uuid4().hex}@example.org"
         body = {"name": name, "email": email, "password": PASSWORD}
-        answer = self.request("POST", "/api/auth/sign-up/email", json=body)
-        assert answer.status_code == 200, answer.text
-        return User(answer.json()["user"]["id"], email, answer.json()["token"], _cookies(answer))
+        response = self.request("POST", "/api/auth/sign-up/email", json=body)
+        assert response.status_code == 200, response.text
+        return User(response.json()["user"]["id"], email, response.json()["token"], _cookies(response))
 
     def token(self, user: User) -> str:
-        """A JWT for the task API, as the user's browser gets it."""
-        answer = self.request("GET", "/api/auth/token", headers=user.headers)
-        assert answer.status_code == 200, answer.text
-        token: str = answer.json()["token"]
+        """Returns an access token for the task API, fetched as the user's browser would."""
+        response = self.request("GET", "/api/auth/token", headers=user.headers)
+        assert response.status_code == 200, response.text
+        token: str = response.json()["token"]
         return token
 
     def browse(self, user: User, api: str) -> dict[str, Any]:
-        """What the user's browser sees, when the example's client calls the task API at `api` (browser.mjs)."""
+        """Runs browser.mjs: the example's client calls the task API at `api`. Returns what it printed."""
         command = ["node", str(BROWSER), f"{self.url}/api/auth", api, user.headers["Cookie"]]
         done = subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS, check=False)
         assert done.returncode == 0, done.stderr
@@ -140,18 +139,18 @@ class BetterAuth:
         return seen
 
     def keys(self) -> dict[str, dict[str, str]]:
-        """The key set's keys, by their `kid`."""
-        answer = self.request("GET", "/api/auth/jwks")
-        assert answer.status_code == 200, answer.text
-        return {key["kid"]: key for key in answer.json()["keys"]}
+        """Returns the keys of the key set by `kid`."""
+        response = self.request("GET", "/api/auth/jwks")
+        assert response.status_code == 200, response.text
+        return {key["kid"]: key for key in response.json()["keys"]}
 
     def expire_keys(self) -> None:
-        """What `rotationInterval` does when it is over: the next token is signed by a key made for it."""
+        """Expires all keys, as the end of `rotationInterval` does: the next token is signed with a new key."""
         moment_ago = datetime.now(UTC) - timedelta(seconds=1)
         self._execute("UPDATE jwks SET expiresAt = ?", moment_ago.strftime("%Y-%m-%dT%H:%M:%S.000Z"))
 
     def delete_keys(self) -> None:
-        """What an operator does when keys have leaked."""
+        """Deletes all keys, as an operator does when keys have leaked."""
         self._execute("DELETE FROM jwks")
 
     def _execute(self, sql: str, *values: str) -> None:
@@ -166,7 +165,7 @@ class BetterAuth:
 
     def _configure(self, jwt: str, options: str) -> None:
         before, plugin, after = (EXAMPLE / "auth.mjs").read_text().partition("plugins: [jwt()]")
-        assert plugin, "auth.mjs no longer has the place that tests write to"
+        assert plugin, "auth.mjs no longer contains `plugins: [jwt()]`, which tests replace"
         (self._folder / "auth.mjs").write_text(f"{before}{options}plugins: [{jwt}]{after}")
 
     def _wait_until_it_listens(self, process: "subprocess.Popen[bytes]") -> None:
@@ -178,9 +177,9 @@ class BetterAuth:
             time.sleep(0.02)
 
 
-def _cookies(answer: httpx2.Response) -> dict[str, str]:
+def _cookies(response: httpx2.Response) -> dict[str, str]:
     jar = SimpleCookie()
-    for header in answer.headers.get_list("set-cookie"):
+    for header in response.headers.get_list("set-cookie"):
         jar.load(header)
     return {name: morsel.value for name, morsel in jar.items()}
 

@@ -1,4 +1,4 @@
-// A user's browser, for the client of examples/better-auth: it keeps the cookie, and its clock can be put forward.
+// Runs the client of examples/better-auth in Node, with a browser's cookie and a clock that tests move forward.
 
 import { taskApi } from "../../examples/better-auth/client.mjs";
 
@@ -14,15 +14,15 @@ globalThis.fetch = (url, { credentials, ...options } = {}) => {
 };
 
 const tasks = taskApi(api, auth);
-const answers = await Promise.all([
+const responses = await Promise.all([
   tasks("", { method: "POST", body: JSON.stringify({ title: "Buy milk" }) }),
   tasks("?complete=false"),
 ]);
 Date.now = () => clock() + 13 * 60_000;
-answers.push(await tasks("?limit=1"));
+responses.push(await tasks("?limit=1"));
 const tokensInTime = tokens;
 Date.now = () => clock() + 14.5 * 60_000;
-answers.push(await tasks("?limit=2"));
+responses.push(await tasks("?limit=2"));
 
-const statuses = answers.map((answer) => answer.status);
+const statuses = responses.map((response) => response.status);
 console.log(JSON.stringify({ statuses, tokensInTime, tokens }));

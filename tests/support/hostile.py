@@ -1,4 +1,4 @@
-"""Tokens that must not be believed, for a verifier of either mode. Each has one thing wrong with it."""
+"""Tokens that must be rejected, with a shared secret and with a key set. Each has one thing wrong with it."""
 
 import hmac
 import json
@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from support.tokens import Signer, encoded, jwk, pem, private_key
 
-# What a good token says, changed into what is not accepted. A header member or claim given as None is left out.
+# Changes to a good token that make it unacceptable. A header member or claim with the value None is omitted.
 HEADERS: dict[str, dict[str, Any]] = {
     **{f"alg {alg}": {"alg": alg} for alg in ("none", "None", "NONE", "nOnE", "", "HS384", "HS512", "RS512x", "hs256", "A256KW")},
     "no alg": {"alg": None},
@@ -36,29 +36,39 @@ HEADERS: dict[str, dict[str, Any]] = {
     "kid true": {"kid": True},
 }  # fmt: skip
 
-NO_TIMES: list[Any] = ["9999999999", "soon", "", True, False, [9999999999], {"at": 9999999999}, "1e10", " 9999999999"]
-WRONG_USERS: list[Any] = ["", "x" * 256, "a\x00", "a\n", "\x7f", "\x9f", 1, 0, True, 1.5, [], ["a"], {}, {"a": 1}]
+INVALID_TIMES: list[Any] = [
+    "9999999999",
+    "soon",
+    "",
+    True,
+    False,
+    [9999999999],
+    {"at": 9999999999},
+    "1e10",
+    " 9999999999",
+]
+INVALID_USERS: list[Any] = ["", "x" * 256, "a\x00", "a\n", "\x7f", "\x9f", 1, 0, True, 1.5, [], ["a"], {}, {"a": 1}]
 CLAIMS: dict[str, dict[str, Any]] = {
     "expired": {"exp": int(time.time()) - 60},
-    "expired for a day": {"exp": int(time.time()) - 86_400},
+    "expired yesterday": {"exp": int(time.time()) - 86_400},
     "exp 0": {"exp": 0},
     "exp -1": {"exp": -1},
     "no exp": {"exp": None},
     "not yet valid": {"nbf": int(time.time()) + 3600},
     "issued tomorrow": {"iat": int(time.time()) + 86_400},
-    **{f"{name} {json.dumps(value)}": {name: value} for name in ("exp", "nbf", "iat") for value in NO_TIMES},
+    **{f"{name} {json.dumps(value)}": {name: value} for name in ("exp", "nbf", "iat") for value in INVALID_TIMES},
     "no user": {"sub": None},
-    **{f"sub {str(value)[:20]!r}": {"sub": value} for value in WRONG_USERS},
-    **{f"user_id {str(value)[:20]!r}": {"user_id": value} for value in [*WRONG_USERS, "somebody else"]},
-    "user_id of another case": {"user_id": "ALICE"},
-    "aud of others": {"aud": "https://elsewhere.example"},
-    "aud of several others": {"aud": ["https://elsewhere.example", "https://nowhere.example"]},
+    **{f"sub {str(value)[:20]!r}": {"sub": value} for value in INVALID_USERS},
+    **{f"user_id {str(value)[:20]!r}": {"user_id": value} for value in [*INVALID_USERS, "somebody else"]},
+    "user_id in another case": {"user_id": "ALICE"},
+    "another aud": {"aud": "https://elsewhere.example"},
+    "several other auds": {"aud": ["https://elsewhere.example", "https://nowhere.example"]},
     "aud a number": {"aud": 1},
     "aud an object": {"aud": {"https://here.example": True}},
     "aud a list of numbers": {"aud": [1]},
 }  # fmt: skip
 
-# Claims as they stand in the text, where JSON libraries differ. `%s` is the rest of a good token's claims.
+# The text of the claims, in forms that JSON libraries read differently. `%s` is the rest of a good token's claims.
 TEXTS: dict[str, bytes] = {
     **{
         f"{name} {value.decode()}": b'{%s,"' + name.encode() + b'":' + value + b"}"
@@ -69,11 +79,11 @@ TEXTS: dict[str, bytes] = {
     "nbf of 400 digits": b'{%s,"nbf":' + b"9" * 400 + b"}",
     "exp as hexadecimal": b'{%s,"exp":0xFFFFFFFFF}',
     "exp with an underscore": b'{%s,"exp":9_999_999_999}',
-    "sub twice": b'{"sub":"bob",%s}',
-    "exp twice": b'{%s,"exp":9999999999}',
-    "a comma too many": b"{%s,}",
+    "duplicate sub": b'{"sub":"bob",%s}',
+    "duplicate exp": b'{%s,"exp":9999999999}',
+    "a trailing comma": b"{%s,}",
     "a comment": b"{%s/* */}",
-    "something behind": b"{%s}{}",
+    "a second object after it": b"{%s}{}",
     "a byte order mark": b"\xef\xbb\xbf{%s}",
     "single quotes": b"{'sub':'alice'}",
     "an array": b"[{%s}]",
@@ -83,21 +93,21 @@ TEXTS: dict[str, bytes] = {
     "nothing": b"",
     "invalid UTF-8": b'{%s,"a":"\xff"}',
     "UTF-16": '{"sub":"alice","exp":9999999999}'.encode("utf-16"),
-    "nested deeply": b'{%s,"a":' + b"[" * 2500 + b"]" * 2500 + b"}",
-    "nested deeply in objects": b'{%s,"a":' + b'{"a":' * 700 + b"1" + b"}" * 700 + b"}",
+    "deeply nested arrays": b'{%s,"a":' + b"[" * 2500 + b"]" * 2500 + b"}",
+    "deeply nested objects": b'{%s,"a":' + b'{"a":' * 700 + b"1" + b"}" * 700 + b"}",
     "NUL": b"{%s}\x00",
     "a lone surrogate as the user": b'{%s,"user_id":"\\ud800"}',
 }
 
 HEADER_TEXTS: dict[str, bytes] = {
-    "alg twice": b'{"alg":"none",%s}',
-    "kid twice": b'{"kid":"other","kid":"k",%s}',
+    "duplicate alg": b'{"alg":"none",%s}',
+    "duplicate kid": b'{"kid":"other","kid":"k",%s}',
     "an array": b"[%s]",
     "a string": b'"JWT"',
     "null": b"null",
     "nothing": b"",
     "invalid UTF-8": b'{%s,"a":"\xff"}',
-    "nested deeply": b'{%s,"a":' + b"[" * 2500 + b"]" * 2500 + b"}",
+    "deeply nested arrays": b'{%s,"a":' + b"[" * 2500 + b"]" * 2500 + b"}",
     "NaN": b'{%s,"crit":NaN}',
 }
 
@@ -113,10 +123,10 @@ def _replaced(token: str, part: int, change: Callable[[str], str]) -> str:
 
 
 def _mangled(good: str, other: str) -> dict[str, str]:
-    """A good token, damaged on its way. `other` is just as good, for another user."""
+    """Damaged forms of a good token. `other` is a good token of another user."""
     head, claims, signature = good.split(".")
     forms = {
-        "junk": "junk",
+        "not a token": "junk",
         "one dot": ".",
         "two dots": "..",
         "no signature": f"{head}.{claims}.",
@@ -124,15 +134,15 @@ def _mangled(good: str, other: str) -> dict[str, str]:
         "no header": f".{claims}.{signature}",
         "two parts": f"{head}.{claims}",
         "four parts": f"{good}.{signature}",
-        "five parts, as a JWE": f"{good}.AAAA.AAAA",
-        "twice": f"{good} {good}",
-        "another's claims": f"{head}.{other.split('.')[1]}.{signature}",
-        "another's signature": f"{head}.{claims}.{other.split('.')[2]}",
+        "five parts, like a JWE": f"{good}.AAAA.AAAA",
+        "the token twice": f"{good} {good}",
+        "the claims of another token": f"{head}.{other.split('.')[1]}.{signature}",
+        "the signature of another token": f"{head}.{claims}.{other.split('.')[2]}",
         "in quotes": f'"{good}"',
         "as JSON": json.dumps({"protected": head, "payload": claims, "signature": signature}).replace(" ", ""),
         "percent-encoded": good.replace(".", "%2E"),
-        "upside down": f"{signature}.{claims}.{head}",
-        "8 KiB and a byte": good + "A" * (8193 - len(good)),
+        "parts in reverse order": f"{signature}.{claims}.{head}",
+        "one byte over 8 KiB": good + "A" * (8193 - len(good)),
     }
     for number, name in enumerate(("header", "claims", "signature")):
         forms |= {
@@ -143,7 +153,7 @@ def _mangled(good: str, other: str) -> dict[str, str]:
             f"{name} padded": _replaced(good, number, lambda part: part + "="),
             f"{name} with plus": _replaced(good, number, lambda part: "+" + part[1:]),
             f"{name} with slash": _replaced(good, number, lambda part: "/" + part[1:]),
-            f"{name} with a blank": _replaced(good, number, lambda part: part[:4] + " " + part[4:]),
+            f"{name} with a space": _replaced(good, number, lambda part: part[:4] + " " + part[4:]),
         }
     return forms
 
@@ -154,14 +164,14 @@ def _flipped(part: str) -> str:
 
 
 def _forged(signer: Signer, user: str) -> dict[str, str]:
-    """Tokens signed by somebody else, who says so or hides it."""
+    """Tokens signed by a stranger, with and without a header that points to the stranger's key."""
     claims = json.dumps(signer.full_claims(user)).encode()
     forms: dict[str, str] = {}
     for alg in ("EdDSA", "ES256", "ES384", "ES512", "RS256", "PS256"):
         key = private_key(alg) if alg[:2] not in ("RS", "PS") else rsa.generate_private_key(65537, 2048)
         stranger = Signer(alg, key, signer.header)
         public = jwk(key, kid=signer.header.get("kid", "mine"), alg=alg)
-        forms[f"{alg} of a stranger"] = stranger.raw(json.dumps(stranger.full_header()).encode(), claims)
+        forms[f"{alg} by a stranger"] = stranger.raw(json.dumps(stranger.full_header()).encode(), claims)
         for name, value in {
             "jwk": public,
             "jku": "http://127.0.0.1:1/jwks",
@@ -170,23 +180,23 @@ def _forged(signer: Signer, user: str) -> dict[str, str]:
             "kid": "../../../../dev/null",
         }.items():
             head = stranger.full_header(**{name: value})
-            forms[f"{alg} of a stranger with {name}"] = stranger.raw(json.dumps(head).encode(), claims)
+            forms[f"{alg} by a stranger with {name}"] = stranger.raw(json.dumps(head).encode(), claims)
         for secret in (pem(key), json.dumps(public).encode()):
-            forms[f"HMAC under {alg}'s public key, {len(forms)}"] = _hmac(signer, claims, secret)
-    for name, secret in {"nothing": b"", "NUL": b"\x00" * 32, "secret": b"secret", "null": b"null"}.items():
-        forms[f"HMAC under {name}"] = _hmac(signer, claims, secret)
+            forms[f"HMAC with the public key of {alg}, {len(forms)}"] = _hmac(signer, claims, secret)
+    for name, secret in {"an empty secret": b"", "NUL": b"\x00" * 32, "secret": b"secret", "null": b"null"}.items():
+        forms[f"HMAC with {name}"] = _hmac(signer, claims, secret)
     return forms
 
 
 def _hmac(signer: Signer, claims: bytes, secret: bytes) -> str:
     head = json.dumps(signer.full_header(alg="HS256")).encode()
     signing_input = f"{encoded(head)}.{encoded(claims)}"
-    # PyJWT refuses to sign with a public key or with nothing; an attacker does not.
+    # PyJWT refuses to sign with a public key or an empty secret. An attacker does not.
     return f"{signing_input}.{encoded(hmac.digest(secret, signing_input.encode(), 'sha256'))}"
 
 
 def hostile_tokens(signer: Signer, user: str) -> dict[str, str]:
-    """Tokens for `user`, none of which may be believed by whoever believes `signer`."""
+    """Tokens for `user` that a service must reject, although it accepts the tokens of `signer`."""
     good, other = signer.token(user), signer.token("bob")
     claims = signer.full_claims(user)
     head, body = _inner(signer.full_header()), _inner(claims)
@@ -195,7 +205,7 @@ def hostile_tokens(signer: Signer, user: str) -> dict[str, str]:
     forms |= {f"claims: {name}": signer.token(user, **members) for name, members in CLAIMS.items()}
     for name, text in TEXTS.items():
         base = _inner(rest | {"exp": claims["exp"]}) if "exp" not in name else _inner(rest)
-        whole = body if name == "exp twice" else base
+        whole = body if name == "duplicate exp" else base
         forms[f"text: {name}"] = signer.raw(json.dumps(signer.full_header()).encode(), text.replace(b"%s", whole))
     for name, text in HEADER_TEXTS.items():
         forms[f"header text: {name}"] = signer.raw(text.replace(b"%s", head), json.dumps(claims).encode())

@@ -19,7 +19,7 @@ from asyncpg.prepared_stmt import PreparedStatement
 
 from taskwell.database.failures import FAILURES, LOST, PERMANENT, translated
 from taskwell.database.interface import Row
-from taskwell.database.waiting_list import Line
+from taskwell.database.waiting_list import WaitingList
 
 CLOSE_SECONDS = 0.5
 
@@ -111,7 +111,7 @@ class Pool:
         self._connect = connect
         self._minimum = minimum
         # Each place with a connection or without one.
-        self._places: Line[Session | None] = Line([None] * maximum)
+        self._places: WaitingList[Session | None] = WaitingList([None] * maximum)
         self._turns = asyncio.Semaphore(CONNECTING_AT_ONCE)
         self._away_since = self._failed_at = -math.inf
         self._closing: set[asyncio.Task[None]] = set()

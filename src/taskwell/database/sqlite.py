@@ -21,7 +21,7 @@ from sqlalchemy.sql.expression import ReturnsRows
 
 from taskwell.database.failures import translated
 from taskwell.database.interface import CompiledStatement, Query, Row, compile_statement
-from taskwell.database.waiting_list import Line
+from taskwell.database.waiting_list import WaitingList
 
 BUSY_SECONDS = 5
 
@@ -73,7 +73,7 @@ class Worker:
     def __init__(self, path: Path, name: str) -> None:
         self._path = path
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"sqlite-{name}")
-        self._line: Line[sqlite3.Connection] = Line()
+        self._line: WaitingList[sqlite3.Connection] = WaitingList()
 
     async def open(self) -> None:
         """Opens the connection."""

@@ -1,0 +1,24 @@
+// Runs one scenario in Chromium. Its arguments come as JSON, and its result is printed as JSON.
+
+import { chromium } from "playwright-core";
+
+const SWITCHES = [
+  ...["--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update"],
+  ...["--disable-sync", "--disable-quic"],
+  // Pages, Better Auth and the API get hosts of one site, as in production. No other host exists.
+  "--host-resolver-rules=MAP *.taskwell.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+];
+
+/**
+ * Calls `scenario` with a new browser context and the arguments.
+ * @param {(context: import("playwright-core").BrowserContext, args: any) => Promise<unknown>} scenario
+ */
+export async function run(scenario) {
+  const { executablePath, ...args } = JSON.parse(process.argv[2]);
+  const browser = await chromium.launch({ executablePath, args: SWITCHES, chromiumSandbox: false });
+  try {
+    console.log(JSON.stringify(await scenario(await browser.newContext(), args)));
+  } finally {
+    await browser.close();
+  }
+}
