@@ -1,4 +1,4 @@
-"""What a server has used: the CPU time and the memory of its processes, as Linux counts them."""
+"""The CPU time and memory that a server's processes use, as Linux counts them."""
 
 import os
 from collections.abc import Iterator
@@ -7,23 +7,24 @@ from pathlib import Path
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
-# proc_pid_stat(5), counted from the state on, which follows the last parenthesis: the name before it may hold anything.
+# Fields of proc_pid_stat(5), counted from the state, which follows the last parenthesis. The name before it may contain
+# any character.
 UTIME, CSTIME, RSS = 11, 14, 21
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of the process, of all that it has started, and of those among them that have ended."""
+    """Returns the user and system time of a process and all its descendants, ended ones included."""
     while True:
         try:
             ticks = sum(int(field) for process in _tree(pid) for field in _fields(process)[UTIME : CSTIME + 1])
         except (FileNotFoundError, ProcessLookupError):
-            # One ended meanwhile. Its time is its parent's now.
+            # A process ended while we were reading. Its time now counts for its parent.
             continue
         return ticks / TICKS_PER_SECOND
 
 
 def resident_megabytes(pid: int) -> float:
-    """What the process and all that it has started hold in memory; what they share is counted for each."""
+    """Returns the memory of a process and all its descendants. Shared memory counts once for each process."""
     return sum(int(_fields(process)[RSS]) for process in _tree(pid)) * PAGE_BYTES / 1e6
 
 

@@ -1,4 +1,4 @@
-"""Whether a server does what it is measured by: the same answers, to the same people, as the others."""
+"""Check that a server gives the same responses as the others, so that comparing them is fair."""
 
 from datetime import datetime
 
@@ -13,12 +13,12 @@ PAGE = 50
 
 
 def check(running: Running, auth: Auth, size: Size) -> None:
-    """Asks for one of each, and for what is refused.
+    """Sends one request of each kind, and requests that the server must refuse.
 
     Raises:
-        AssertionError: an answer is not as it should be, so that there is nothing to compare.
+        AssertionError: a response is wrong, so the server cannot be compared.
     """
-    # The last user takes no part in the load, but for the smallest databases.
+    # The last user is not part of the load, except in the smallest databases.
     me, stranger, number = user(size.users - 1), user(0), size.users
     authorization = {"Authorization": f"Bearer {auth.token(me)}"}
     with httpx2.Client(base_url=running.url, headers=authorization, verify=False) as http:
@@ -39,17 +39,17 @@ def check(running: Running, auth: Auth, size: Size) -> None:
 
 
 def _refusals(http: httpx2.Client, home: str, stranger: str, forged: str) -> None:
-    of_a_stranger = "1"
-    _expect(http.get(f"{home}/{of_a_stranger}"), 404)
-    _expect(http.get(f"/api/{stranger}/tasks/{of_a_stranger}"), 403)
+    task_of_stranger = "1"
+    _expect(http.get(f"{home}/{task_of_stranger}"), 404)
+    _expect(http.get(f"/api/{stranger}/tasks/{task_of_stranger}"), 403)
     _expect(http.get(home, headers={"Authorization": f"Bearer {forged}"}), 401)
     _expect(http.post(home, json={"title": ""}), 422, 400)
 
 
 def _list(http: httpx2.Client, home: str, size: Size) -> None:
-    answer = http.get(home, params={"limit": PAGE})
-    _expect(answer, 200)
-    page = answer.json()
+    response = http.get(home, params={"limit": PAGE})
+    _expect(response, 200)
+    page = response.json()
     ids = [task["id"] for task in page["tasks"]]
     assert page["count"] >= size.tasks, page["count"]
     assert len(ids) == min(PAGE, page["count"]), len(ids)
@@ -57,9 +57,9 @@ def _list(http: httpx2.Client, home: str, size: Size) -> None:
     assert all(task.keys() == TASK for task in page["tasks"]), page["tasks"][0]
 
 
-def _task(answer: httpx2.Response, status: int) -> dict[str, object]:
-    _expect(answer, status)
-    task: dict[str, object] = answer.json()
+def _task(response: httpx2.Response, status: int) -> dict[str, object]:
+    _expect(response, status)
+    task: dict[str, object] = response.json()
     assert task.keys() == TASK, task
     assert str(task["created_at"]).endswith("Z"), task
     return task
@@ -69,5 +69,6 @@ def _moment(value: object) -> datetime:
     return datetime.fromisoformat(str(value))
 
 
-def _expect(answer: httpx2.Response, *statuses: int) -> None:
-    assert answer.status_code in statuses, f"{answer.request.method} {answer.request.url}: {answer} {answer.text}"
+def _expect(response: httpx2.Response, *statuses: int) -> None:
+    request = response.request
+    assert response.status_code in statuses, f"{request.method} {request.url}: {response} {response.text}"

@@ -1,4 +1,4 @@
-"""What requests cost: the server's CPU time and PostgreSQL's, besides what the client sees."""
+"""Measure a workload: the CPU time of the server and of PostgreSQL, and the latency that the client sees."""
 
 import time
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from accounting import cpu_seconds
 from database import Postgres
 from servers import Running
 
-LOOK_SECONDS = 0.1
-LOOKS = 50
+POLL_SECONDS = 0.1
+POLLS = 50
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One run of a workload: CPU in milliseconds per request, latency in milliseconds."""
+    """The result of one run: CPU in milliseconds per request, latency in milliseconds."""
 
     requests: int
     per_second: float
@@ -26,7 +26,7 @@ class Cost:
     postgres_ms: float
 
 
-def measure(  # noqa: PLR0913, PLR0917 - who, what, for whom, how long and by how many
+def measure(  # noqa: PLR0913, PLR0917 - each argument is one condition of the measurement
     running: Running,
     postgres: Postgres,
     workload: str,
@@ -34,28 +34,28 @@ def measure(  # noqa: PLR0913, PLR0917 - who, what, for whom, how long and by ho
     seconds: float,
     connections: int = load.CONNECTIONS,
 ) -> Cost:
-    """Runs the workload against a server that is warm."""
+    """Runs the workload against a server that has warmed up."""
     server, database = cpu_seconds(running.pid), cpu_seconds(postgres.pid)
-    answers = load.run(workload, running.url, users, seconds, connections)
-    # What was under way when time was up is still worked on.
+    result = load.run(workload, running.url, users, seconds, connections)
+    # The server still works on the requests that were in flight when the time was up.
     server, database = _when_idle(running.pid) - server, cpu_seconds(postgres.pid) - database
-    per_request = 1000 / answers.sent
+    per_request = 1000 / result.sent
     return Cost(
-        requests=answers.sent,
-        per_second=answers.per_second,
-        p50=answers.p50,
-        p95=answers.p95,
-        p99=answers.p99,
+        requests=result.sent,
+        per_second=result.per_second,
+        p50=result.p50,
+        p95=result.p95,
+        p99=result.p99,
         server_ms=server * per_request,
         postgres_ms=database * per_request,
     )
 
 
 def _when_idle(pid: int) -> float:
-    """Its CPU time, once that stands still, or after five seconds."""
+    """Returns the CPU time once it has stopped growing, or after five seconds."""
     used = cpu_seconds(pid)
-    for _ in range(LOOKS):
-        time.sleep(LOOK_SECONDS)
+    for _ in range(POLLS):
+        time.sleep(POLL_SECONDS)
         before, used = used, cpu_seconds(pid)
         if used == before:
             break

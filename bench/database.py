@@ -1,4 +1,4 @@
-"""The databases that are measured, and the tasks in them."""
+"""The databases under test, and the tasks in them."""
 
 import sqlite3
 import sys
@@ -14,8 +14,8 @@ from taskwell.database.urls import parse_database_url
 from taskwell.migrations.runner import upgrade
 from users import FIRST_USER, user
 
-# As in production, writes are on disk when they are answered (fsync, synchronous_commit), for every peer alike. Nothing but the
-# requests is to happen while they are measured: tables are vacuumed between runs instead of during them, and the log is off.
+# As in production, a write is on disk before the response is sent (fsync, synchronous_commit), for every peer. Nothing
+# but the requests should happen during a measurement, so tables are vacuumed between the runs and the log is off.
 SETTINGS = {
     "fsync": "on",
     "synchronous_commit": "on",
@@ -30,16 +30,20 @@ SETTINGS = {
 
 DESCRIPTION = "What there is to do about it, in a sentence of the usual length."
 
-# Rows of different users alternate, as they do in a table that has grown; a user's own are spread over all of it.
+# The rows of different users alternate, as in a table that has grown over time. So the rows of one user are spread over
+# the whole table.
 ROWS = """
 SELECT {user}, 'Task ' || n, '{description}', n % 3 = 0, {time}, {time}, n / {users} + 1, 'seed ' || n
 """
 COLUMNS = "user_id, title, description, complete, created_at, updated_at, revision, creation_key"
 
 
+Role = Literal["reader", "creator"]
+
+
 @dataclass(frozen=True)
 class Size:
-    """How many users there are, and how many tasks each has."""
+    """The number of users, and the number of tasks of each."""
 
     users: int = 1000
     tasks: int = 1000
@@ -50,35 +54,35 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Asker:
-    """A user who takes part in the load, and where their tasks are."""
+class LoadUser:
+    """A user of the load, and the ids of their tasks."""
 
-    does: Literal["reads", "creates"]
-    user: str
+    role: Role
+    name: str
     first_id: int
     step: int
     tasks: int
 
 
-def askers(size: Size, number: int = 100) -> list[Asker]:
-    """So many users who read, and as many who create; the same ones where there are too few."""
+def load_users(size: Size, number: int = 100) -> list[LoadUser]:
+    """Returns `number` users who read and as many others who create. In a small database these groups overlap."""
     readers = range(min(number, size.users))
     creators = [(reader + len(readers)) % size.users for reader in readers]
-    both: list[tuple[Literal["reads", "creates"], int]] = [("reads", n) for n in readers]
-    both += [("creates", n) for n in creators]
-    return [Asker(does, user(n), n + 1, size.users, size.tasks) for does, n in both]
+    both: list[tuple[Role, int]] = [("reader", n) for n in readers]
+    both += [("creator", n) for n in creators]
+    return [LoadUser(role, user(n), n + 1, size.users, size.tasks) for role, n in both]
 
 
 @dataclass(frozen=True)
 class Postgres:
-    """A PostgreSQL server that runs."""
+    """A running PostgreSQL server."""
 
     url: str
     pid: int
     version: str
 
     def seed(self, size: Size) -> None:
-        """An empty schema of Taskwell's, then the tasks, and the same ones in the tutorial's own table."""
+        """Creates Taskwell's schema and the tasks, and the same tasks in the tutorial's own table."""
         self.migrate()
         with self.without_indexes():
             self.add_tasks(size)
@@ -88,14 +92,14 @@ class Postgres:
         self.tidy()
 
     def migrate(self) -> None:
-        """An empty schema of Taskwell's, and nothing else."""
+        """Replaces everything by an empty schema of Taskwell."""
         execute(self.url, "DROP SCHEMA public CASCADE")
         execute(self.url, "CREATE SCHEMA public")
         upgrade(parse_database_url(self.url))
 
     @contextmanager
     def without_indexes(self) -> Iterator[None]:
-        """Many rows come in several times as fast."""
+        """Drops the indexes and creates them again afterwards. Many rows are inserted several times faster this way."""
         indexes = execute(self.url, _INDEXES)
         for drop, _ in indexes:
             execute(self.url, str(drop))
@@ -104,7 +108,7 @@ class Postgres:
             execute(self.url, str(create))
 
     def add_tasks(self, size: Size, first_user: int = 0) -> None:
-        """The tasks of so many users more."""
+        """Adds the tasks of `size.users` new users, numbered from `first_user`."""
         rows = ROWS.format(
             user=f"({FIRST_USER + first_user} + n % {size.users})::text",
             description=DESCRIPTION,
@@ -121,7 +125,7 @@ class Postgres:
         )
 
     def tidy(self) -> None:
-        """Puts the tables into the state in which each server finds them."""
+        """Vacuums, so that every server finds the tables in the same state."""
         execute(self.url, "VACUUM (ANALYZE)")
         execute(self.url, "CHECKPOINT")
 
@@ -143,7 +147,7 @@ def serve_postgres() -> Iterator[Postgres]:
 
 
 def seed_sqlite(path: Path, size: Size) -> str:
-    """A migrated SQLite database with the same tasks; gives its URL."""
+    """Creates a migrated SQLite database with the same tasks and returns its URL."""
     url = f"sqlite:///{path}"
     upgrade(parse_database_url(url))
     rows = ROWS.format(

@@ -1,4 +1,4 @@
-"""What a service level agreement would ask of Taskwell: start, steady load, saturation, overload and recovery, memory.
+"""Measure what a service level agreement would name: start, steady load, saturation, overload and recovery, memory.
 
 Run: make bench BENCH=levels
 """
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import load
 import report
 from accounting import resident_megabytes
-from database import Asker, Postgres, Size, askers, serve_postgres
+from database import LoadUser, Postgres, Size, load_users, serve_postgres
 from pacer import pace
 from servers import Running, start, taskwell
 from users import by_secret
@@ -37,7 +37,7 @@ MIX = [*READS, "patch", *READS, "post"]
 
 @dataclass(frozen=True)
 class Options:
-    """How long and how large."""
+    """The duration and the size of the runs."""
 
     size: Size
     seconds: int
@@ -53,18 +53,18 @@ Row = tuple[str, str]
 
 
 class Levels:
-    """What is measured, on one PostgreSQL."""
+    """The measurements, all on one PostgreSQL server."""
 
     def __init__(self, postgres: Postgres, folder: Path, options: Options) -> None:
         self._postgres = postgres
         self._options = options
         self._auth = by_secret()
-        everybody = askers(options.size)
-        self._users = load.write_users(folder / "users", self._auth, everybody)
-        self._readers = [asker for asker in everybody if asker.does == "reads"]
-        self._tokens = {asker.user: self._auth.token(asker.user) for asker in self._readers}
-        # The same requests each time.
-        self._random = random.Random(5)  # noqa: S311 - guards nothing
+        users = load_users(options.size)
+        self._users = load.write_users(folder / "users", self._auth, users)
+        self._readers = [user for user in users if user.role == "reader"]
+        self._tokens = {user.name: self._auth.token(user.name) for user in self._readers}
+        # A fixed seed, so that every run sends the same requests.
+        self._random = random.Random(5)  # noqa: S311 - protects nothing
         postgres.migrate()
         with postgres.without_indexes():
             postgres.add_tasks(options.size)
@@ -75,13 +75,13 @@ class Levels:
         for _ in range(self._options.starts):
             with self._taskwell() as running:
                 times.append(running.ready_seconds)
-        yield f"ready after start, median of {len(times)}", f"{statistics.median(times):.2f} s"
-        yield "the slowest of them", f"{max(times):.2f} s"
+        yield f"time from start to ready, median of {len(times)}", f"{statistics.median(times):.2f} s"
+        yield "slowest start", f"{max(times):.2f} s"
 
     def steady(self) -> Iterator[Row]:
         with self._taskwell() as running:
             load.run("mix", running.url, self._users, 1)
-            answers = pace(
+            responses = pace(
                 running.url,
                 self._mix(running, self._readers[0]),
                 STEADY_PER_SECOND,
@@ -89,24 +89,27 @@ class Levels:
                 STEADY_CONNECTIONS,
             )
         yield (
-            f"one user, the mix at {answers.per_second:.0f} requests/s: p50",
-            f"{answers.percentile(50, OK, CREATED):.1f} ms",
+            f"one user, the mix at {responses.per_second:.0f} requests/s: p50",
+            f"{responses.percentile(50, OK, CREATED):.1f} ms",
         )
-        yield "p95", f"{answers.percentile(95, OK, CREATED):.1f} ms"
-        yield "p99", f"{answers.percentile(99, OK, CREATED):.1f} ms"
+        yield "p95", f"{responses.percentile(95, OK, CREATED):.1f} ms"
+        yield "p99", f"{responses.percentile(99, OK, CREATED):.1f} ms"
 
     def saturated(self) -> Iterator[Row]:
         with self._taskwell() as running:
             load.run("mix", running.url, self._users, 1)
-            answers = load.run("mix", running.url, self._users, self._options.seconds)
+            result = load.run("mix", running.url, self._users, self._options.seconds)
         yield (
-            f"32 connections, the mix as fast as it goes, {answers.per_second:,.0f} requests/s: p95",
-            f"{answers.p95:.1f} ms",
+            f"32 connections, the mix at full speed, {result.per_second:,.0f} requests/s: p95",
+            f"{result.p95:.1f} ms",
         )
-        yield "p99", f"{answers.p99:.1f} ms"
+        yield "p99", f"{result.p99:.1f} ms"
 
     def overload(self) -> Iterator[Row]:
-        """Lists of a thousand tasks are so much work that a client on this machine can really ask for ten times as many."""
+        """Overloads with lists of a thousand tasks and with the mix.
+
+        These lists are so much work that a client on the same machine can really send ten times the capacity.
+        """
         yield from self._overload("all", "lists of 1,000 tasks", self._lists)
         yield from self._overload("mix", "the mix", self._mix)
 
@@ -115,70 +118,70 @@ class Levels:
             load.run(workload, running.url, self._users, 1)
             capacity = load.run(workload, running.url, self._users, self._options.seconds).per_second
             offered = OVER_CAPACITY * capacity
-            answers = pace(running.url, requests(running), offered, self._options.seconds, CROWD)
+            responses = pace(running.url, requests(running), offered, self._options.seconds, CROWD)
             after = pace(running.url, self._mix(running), STEADY_PER_SECOND, 1, STEADY_CONNECTIONS)
-        accepted = answers.share(OK) + answers.share(CREATED)
-        refused = answers.share(OVERLOADED)
+        served = responses.share(OK) + responses.share(CREATED)
+        shed = responses.share(OVERLOADED)
         yield f"capacity, {name}", f"{capacity:,.0f} requests/s"
-        yield f"{CROWD} connections that ask for {offered:,.0f}/s: sent", f"{answers.per_second:,.0f} requests/s"
-        yield "accepted", f"{accepted:.1%}, {accepted * answers.per_second:,.0f} requests/s"
-        yield "answered 503", f"{refused:.1%}"
-        yield "answered otherwise or not at all", f"{abs(1 - accepted - refused):.1%}"
-        yield "p95 of the accepted", f"{answers.percentile(95, OK, CREATED):.0f} ms"
-        yield "p95 of the refused", f"{answers.percentile(95, OVERLOADED):.0f} ms"
+        yield f"{CROWD} connections, goal {offered:,.0f} requests/s: sent", f"{responses.per_second:,.0f} requests/s"
+        yield "served", f"{served:.1%}, {served * responses.per_second:,.0f} requests/s"
+        yield "shed with 503", f"{shed:.1%}"
+        yield "other responses or none", f"{abs(1 - served - shed):.1%}"
+        yield "p95 of the served", f"{responses.percentile(95, OK, CREATED):.0f} ms"
+        yield "p95 of the shed", f"{responses.percentile(95, OVERLOADED):.0f} ms"
         yield "in the second after it, the mix at 100 requests/s: p95", f"{after.percentile(95, OK, CREATED):.1f} ms"
-        yield "of these, answered 503", f"{after.share(OVERLOADED):.1%}"
+        yield "of these, shed with 503", f"{after.share(OVERLOADED):.1%}"
 
     def memory(self) -> Iterator[Row]:
         with self._taskwell() as running:
             done = 0
-            held = {}
+            used = {}
             for goal in (self._options.few_requests, self._options.many_requests):
                 seconds = 1.0
                 while done < goal:
-                    answers = load.run("mix", running.url, self._users, seconds)
-                    done += answers.sent
-                    seconds = min((goal - done) / answers.per_second, LONGEST_SECONDS)
-                held[goal] = resident_megabytes(running.pid)
-                yield f"memory after {done:,} requests of the mix", f"{held[goal]:.1f} MB"
-        few, many = held.values()
-        yield "grown by", f"{many / few - 1:.1%}"
+                    result = load.run("mix", running.url, self._users, seconds)
+                    done += result.sent
+                    seconds = min((goal - done) / result.per_second, LONGEST_SECONDS)
+                used[goal] = resident_megabytes(running.pid)
+                yield f"memory after {done:,} requests of the mix", f"{used[goal]:.1f} MB"
+        few, many = used.values()
+        yield "growth", f"{many / few - 1:.1%}"
 
     @contextmanager
     def _taskwell(self) -> Iterator[Running]:
         with start(taskwell(), self._auth, self._postgres.url) as running:
             yield running
 
-    def _mix(self, running: Running, *of: Asker) -> Callable[[], bytes]:
-        """The same mix as wrk's, of these users or of all that read."""
-        askers = of or self._readers
+    def _mix(self, running: Running, *only: LoadUser) -> Callable[[], bytes]:
+        """Returns the same mix as wrk's, for these users or else for all readers."""
+        users = only or self._readers
         turns = count()
 
         def request() -> bytes:
             turn = next(turns)
-            asker = self._random.choice(askers)
-            task = f"/{asker.first_id + asker.step * self._random.randrange(asker.tasks)}"
+            user = self._random.choice(users)
+            task = f"/{user.first_id + user.step * self._random.randrange(user.tasks)}"
             title = f'{{"title": "Paced, in turn {turn}"}}'
             match MIX[turn % len(MIX)]:
                 case "get":
-                    return self._request(running, asker, "GET", task)
+                    return self._request(running, user, "GET", task)
                 case "list":
-                    return self._request(running, asker, "GET", "?limit=50")
+                    return self._request(running, user, "GET", "?limit=50")
                 case "patch":
-                    return self._request(running, asker, "PATCH", task, title)
-            return self._request(running, asker, "POST", "", title)
+                    return self._request(running, user, "PATCH", task, title)
+            return self._request(running, user, "POST", "", title)
 
         return request
 
     def _lists(self, running: Running) -> Callable[[], bytes]:
-        requests = [self._request(running, asker, "GET", "?limit=1000") for asker in self._readers]
+        requests = [self._request(running, user, "GET", "?limit=1000") for user in self._readers]
         return lambda: self._random.choice(requests)
 
-    def _request(self, running: Running, asker: Asker, method: str, path: str, body: str = "") -> bytes:
+    def _request(self, running: Running, user: LoadUser, method: str, path: str, body: str = "") -> bytes:
         lines = [
-            f"{method} /api/{asker.user}/tasks{path} HTTP/1.1",
+            f"{method} /api/{user.name}/tasks{path} HTTP/1.1",
             f"Host: {urlsplit(running.url).netloc}",
-            f"Authorization: Bearer {self._tokens[asker.user]}",
+            f"Authorization: Bearer {self._tokens[user.name]}",
             *(["Content-Type: application/json", f"Content-Length: {len(body)}"] if body else []),
         ]
         return "\r\n".join([*lines, "", body]).encode()
@@ -195,8 +198,10 @@ LEVELS: dict[str, Callable[[Levels], Iterator[Row]]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench BENCH=levels")
-    parser.add_argument("--quick", action="store_true", help="short runs on few tasks, not stored: does it run?")
-    parser.add_argument("--only", choices=LEVELS, action="append", help="one of these; may be given several times")
+    parser.add_argument(
+        "--quick", action="store_true", help="check that the benchmark works: few tasks, short runs, nothing stored"
+    )
+    parser.add_argument("--only", choices=LEVELS, action="append", help="measure only this; may be repeated")
     given = parser.parse_args()
     load.require_wrk()
     options = QUICK if given.quick else FULL
@@ -204,7 +209,7 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="taskwell-bench-")))
         postgres = stack.enter_context(serve_postgres())
-        # Before there is any load of ours.
+        # Before our own load begins, because it records the load average.
         conditions = report.conditions(postgres.version, [])
         levels = Levels(postgres, folder, options)
         for name in given.only or LEVELS:
@@ -214,7 +219,7 @@ def main() -> None:
         results: dict[str, Any] = {"conditions": conditions, "levels": rows}
     if not given.quick and not given.only:
         text = "\n".join(
-            [report.head("What Taskwell keeps", results["conditions"]), report.table(["", "measured"], rows)]
+            [report.head("Service levels of Taskwell", results["conditions"]), report.table(["", "measured"], rows)]
         )
         print(f"stored in {report.store('levels', results, text)}")
 

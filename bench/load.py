@@ -1,4 +1,4 @@
-"""Load by wrk: as many requests as are answered, over a number of connections that are kept open."""
+"""Load from wrk: each of a number of open connections sends its next request as soon as it has a response."""
 
 import json
 import shutil
@@ -9,22 +9,22 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from database import Asker
+from database import LoadUser
 from users import Auth
 
 CONNECTIONS = 32
 TIMEOUT_SECONDS = 15
 SCRIPT = Path(__file__).with_name("requests.lua")
 
-# Of each run another one, so that no title of an earlier run comes again.
+# Each run gets a new seed, so that no title of an earlier run comes again.
 _seeds = count(1)
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What wrk says of a run; the percentiles are milliseconds."""
+class Result:
+    """What wrk reports about a run; the percentiles are in milliseconds."""
 
-    answered: int
+    completed: int
     sent: int
     seconds: float
     bad_status: int
@@ -35,11 +35,11 @@ class Answers:
 
     @property
     def per_second(self) -> float:
-        return self.answered / self.seconds
+        return self.completed / self.seconds
 
 
 class LoadFailed(Exception):
-    """Some requests were not answered, or not as they should be: there is nothing to measure."""
+    """Some requests got no response or a wrong one, so there is nothing to measure."""
 
 
 def require_wrk() -> None:
@@ -47,30 +47,29 @@ def require_wrk() -> None:
         sys.exit("make bench needs wrk: apt-get install wrk")
 
 
-def write_users(path: Path, auth: Auth, askers: Iterable[Asker]) -> Path:
-    """The file that tells the script who asks for what."""
+def write_users(path: Path, auth: Auth, users: Iterable[LoadUser]) -> Path:
+    """Writes the file from which `requests.lua` reads its users, and returns its path."""
     lines = [
-        f"{asker.does} {asker.user} {asker.first_id} {asker.step} {asker.tasks} {auth.token(asker.user)}\n"
-        for asker in askers
+        f"{user.role} {user.name} {user.first_id} {user.step} {user.tasks} {auth.token(user.name)}\n" for user in users
     ]
     path.write_text("".join(lines))
     return path
 
 
-def run(workload: str, url: str, users: Path, seconds: float, connections: int = CONNECTIONS) -> Answers:
-    """Sends requests for so many seconds.
+def run(workload: str, url: str, users: Path, seconds: float, connections: int = CONNECTIONS) -> Result:
+    """Sends requests for `seconds`.
 
     Raises:
         LoadFailed: a status was not 2xx, or a connection failed.
     """
-    # wrk takes whole seconds only.
+    # wrk accepts only whole seconds.
     command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", f"--timeout={TIMEOUT_SECONDS}s"]
     command += ["-s", str(SCRIPT), url, "--", workload, str(users), str(next(_seeds))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     line = next((line for line in done.stdout.splitlines() if line.startswith("RESULT ")), None)
     if line is None:
         raise LoadFailed(f"wrk failed: {done.stderr or done.stdout}")
-    answers = Answers(**json.loads(line.removeprefix("RESULT ")))
-    if answers.bad_status or answers.failed or not answers.answered:
-        raise LoadFailed(f"{workload} at {url}: {answers}")
-    return answers
+    result = Result(**json.loads(line.removeprefix("RESULT ")))
+    if result.bad_status or result.failed or not result.completed:
+        raise LoadFailed(f"{workload} at {url}: {result}")
+    return result

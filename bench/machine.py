@@ -1,4 +1,4 @@
-"""What the figures were measured on, and with which versions."""
+"""The machine and the versions that a result was measured with."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def machine() -> str:
 
 
 def commit() -> str:
-    """The commit that was measured, and whether files differed from it."""
+    """Returns the commit that was measured, and says if files differed from it."""
     changed = _output("git", "status", "--porcelain", "--untracked-files=no")
     return short_commit() + (" with changes" if changed else "")
 
@@ -34,7 +34,7 @@ def short_commit() -> str:
 
 
 def versions(*, fastify: bool) -> dict[str, str]:
-    """Of all that takes part, the database excepted."""
+    """Returns the versions of everything that takes part, except the database."""
     found = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
     found["wrk"] = _output("wrk", "--version").split()[1]
     if fastify:
@@ -47,11 +47,11 @@ def versions(*, fastify: bool) -> dict[str, str]:
 
 
 def quietness() -> str:
-    """How much else there was to do in the last minute; a figure above 1 spoils what is measured."""
+    """Returns the load average of the last minute. A value above 1 distorts the figures."""
     return f"load average {os.getloadavg()[0]:.1f}"
 
 
 def _output(*command: str) -> str:
-    # wrk tells its version with exit status 1.
+    # wrk prints its version with exit status 1.
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
     return done.stdout.strip()

@@ -1,4 +1,4 @@
-"""What was measured, as a table for people and as JSON for programs."""
+"""The results, as tables for people and as JSON for programs."""
 
 import json
 import statistics
@@ -15,17 +15,18 @@ RESULTS = Path(__file__).with_name("results")
 Results = dict[str, Any]
 Measured = Mapping[str, Any]
 
-# The goals, in server CPU per request: times less than the tutorial's, and at most so many times that of the others.
+# The goals, as ratios of server CPU per request: at least this many times less than the tutorial, and at most this many
+# times as much as the others.
 TIMES_LESS_THAN_TUTORIAL = {"get": 12, "post": 12, "patch": 12, "list": 8, "mix": 8}
 AT_MOST_BARE = {"get": 1.4, "list": 1.2, "post": 1.5, "patch": 1.5, "mix": 1.3}
 AT_MOST_FASTIFY = {"HS256": 0.95, "EdDSA": 0.5}
-# In PostgreSQL's CPU per request.
+# The goal for PostgreSQL's CPU per request.
 AT_MOST_PGBENCH = 1.5
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One server's CPU over another's, and what it is to be at least or at most, where there is a goal."""
+    """The ratio of two servers' CPU, and the goals for it, by workload."""
 
     over: str
     under: str
@@ -34,7 +35,7 @@ class Comparison:
 
 
 def conditions(postgres: str, peers: Sequence[str]) -> dict[str, Any]:
-    """When, where and with what."""
+    """Returns when and where the benchmark ran, and the versions."""
     fastify = any(peer.startswith("fastify") for peer in peers)
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -46,7 +47,7 @@ def conditions(postgres: str, peers: Sequence[str]) -> dict[str, Any]:
 
 
 def store(name: str, results: Results, text: str) -> Path:
-    """Writes both forms; gives the path of the table."""
+    """Writes both forms and returns the path of the tables."""
     RESULTS.mkdir(exist_ok=True)
     stem = f"{datetime.now(UTC).date().isoformat()}-{machine.short_commit()}-{name}"
     (RESULTS / f"{stem}.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
@@ -56,7 +57,7 @@ def store(name: str, results: Results, text: str) -> Path:
 
 
 def head(title: str, found: dict[str, Any]) -> str:
-    """The title, and the conditions."""
+    """Returns the title and the conditions."""
     versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
     return (
         f"# {title}\n\n{found['date']}, commit {found['commit']}; {found['machine']}; {found['quietness']}.\n\n"
@@ -65,20 +66,20 @@ def head(title: str, found: dict[str, Any]) -> str:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown; what follows the first column is aligned at the right."""
+    """Returns a table in Markdown. All columns but the first are aligned right."""
     lines = [heads, ["---"] + ["--:"] * (len(heads) - 1), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def markdown(results: Results) -> str:
-    """The whole report of `make bench`."""
+    """Returns the whole report of `make bench`."""
     options = results["parameters"]
     size = options["size"]
     parts = [
-        head("Taskwell beside its peers", results["conditions"]),
+        head("Taskwell and its peers", results["conditions"]),
         (
-            f"{size['users'] * size['tasks']:,} tasks of {size['users']:,} users; {options['rounds']} rounds, in which "
-            f"the servers take turns, {options['seconds']} s for each figure; 32 connections. Medians over the rounds.\n"
+            f"{size['users'] * size['tasks']:,} tasks of {size['users']:,} users; {options['rounds']} rounds in which "
+            f"the servers take turns; {options['seconds']} s per figure; 32 connections. Medians over the rounds.\n"
         ),
     ]
     for algorithm in options["algorithms"]:
@@ -109,7 +110,7 @@ def _figures(results: Results, algorithm: str) -> str:
 
 
 def _ratios(results: Results, algorithm: str) -> str:
-    """A ratio is taken within each round; shown are the median, and the least and greatest."""
+    """Returns the ratios. Each is taken within a round; the table shows the median, the least and the greatest."""
     comparisons = _comparisons(results["parameters"], algorithm)
     rows = []
     for workload in results["parameters"]["workloads"]:
@@ -121,14 +122,14 @@ def _ratios(results: Results, algorithm: str) -> str:
 
 def _comparisons(parameters: Mapping[str, Any], algorithm: str) -> list[Comparison]:
     fastify = dict.fromkeys(parameters["workloads"], AT_MOST_FASTIFY[algorithm])
-    all_of_them = [
+    comparisons = [
         Comparison("tutorial", "taskwell", at_least=TIMES_LESS_THAN_TUTORIAL),
         Comparison("taskwell", "bare", at_most=AT_MOST_BARE),
         Comparison("taskwell", "fastify", at_most=fastify),
         Comparison("taskwell", "fastify-cache"),
         Comparison("taskwell-sqlite", "taskwell"),
     ]
-    return [one for one in all_of_them if {one.over, one.under} <= set(parameters["peers"])]
+    return [one for one in comparisons if {one.over, one.under} <= set(parameters["peers"])]
 
 
 def _compared(comparison: Comparison, workload: str, measured: Sequence[Measured]) -> str:
@@ -142,7 +143,7 @@ def _compared(comparison: Comparison, workload: str, measured: Sequence[Measured
 
 
 def spread(ratios: Sequence[float], at_least: float | None = None, at_most: float | None = None) -> str:
-    """The median, the range, and whether the goal is met."""
+    """Returns the median, the range, and if the goal is met."""
     if not ratios:
         return ""
     median = statistics.median(ratios)
@@ -163,8 +164,8 @@ def _against_pgbench(results: Results) -> str:
         median = statistics.median(by_pgbench)
         rows.append([workload, f"{median:.3f}", spread(ratios, at_most=AT_MOST_PGBENCH)])
     if not rows:
-        return "There is no pgbench on this machine.\n"
-    return table(["CPU of PostgreSQL", "asked by pgbench, ms", "asked by Taskwell ÷ by pgbench"], rows)
+        return "pgbench is not installed on this machine.\n"
+    return table(["CPU of PostgreSQL", "from pgbench, ms", "from Taskwell ÷ from pgbench"], rows)
 
 
 def _processes(results: Results) -> str:
@@ -173,7 +174,7 @@ def _processes(results: Results) -> str:
         starts = [one for one in results["starts"] if one["peer"] == peer]
         names = ("ready_seconds", "megabytes_at_start", "megabytes_at_end")
         rows.append([peer, *[f"{_median(starts, name):.{2 if name == 'ready_seconds' else 0}f}" for name in names]])
-    return table(["server", "ready after s", "memory at first, MB", "after the workloads, MB"], rows)
+    return table(["server", "ready after, s", "memory at start, MB", "after the workloads, MB"], rows)
 
 
 def _of(results: Results, algorithm: str, workload: str) -> list[Measured]:

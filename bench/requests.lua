@@ -1,19 +1,19 @@
--- What wrk sends: `wrk -s requests.lua URL -- WORKLOAD USERS SEED`. Each line of the file USERS is a user:
---   reads|creates  user  first task's id  step to the next  number of tasks  token
--- They take turns. Those that create are others than those that read, so that what is read stays as it was seeded.
+-- The requests that wrk sends: `wrk -s requests.lua URL -- WORKLOAD USERS SEED`. Each line of the file USERS is a user:
+--   reader|creator  name  id of the first task  step to the next id  number of tasks  token
+-- The users take turns. Creators and readers are different users, so that the readers' tasks stay as they were seeded.
 
 local make, turn, seed = {}, 0, 0
-local users = { reads = {}, creates = {} }
+local users = { reader = {}, creator = {} }
 
--- A request is made for each that is sent; those under way when time is up are answered, but wrk does not count them.
+-- wrk builds one request for each that it sends. It does not count requests that are in flight when the time is up.
 sent = 0
 
 function init(args)
   for line in io.lines(args[2]) do
-    local does, name, first, step, tasks, token = line:match("(%S+) (%S+) (%S+) (%S+) (%S+) (%S+)")
+    local role, name, first, step, tasks, token = line:match("(%S+) (%S+) (%S+) (%S+) (%S+) (%S+)")
     local user = { path = "/api/" .. name .. "/tasks", first = tonumber(first), step = tonumber(step), tasks = tonumber(tasks) }
     user.headers = { Authorization = "Bearer " .. token, ["Content-Type"] = "application/json" }
-    table.insert(users[does], user)
+    table.insert(users[role], user)
   end
   seed = args[3]
   math.randomseed(tonumber(seed))
@@ -37,33 +37,33 @@ function make.health()
 end
 
 function make.get()
-  local user = next_of(users.reads)
+  local user = next_of(users.reader)
   return wrk.format("GET", one_of(user), user.headers)
 end
 
 function make.list()
-  local user = next_of(users.reads)
+  local user = next_of(users.reader)
   return wrk.format("GET", user.path .. "?limit=50", user.headers)
 end
 
 function make.all()
-  local user = next_of(users.reads)
+  local user = next_of(users.reader)
   return wrk.format("GET", user.path .. "?limit=1000", user.headers)
 end
 
 function make.post()
-  local user = next_of(users.creates)
+  local user = next_of(users.creator)
   local body = '{"title": "Buy milk", "description": "Oat, two litres, number ' .. turn .. '"}'
   return wrk.format("POST", user.path, user.headers, body)
 end
 
 function make.patch()
-  local user = next_of(users.reads)
-  -- No title comes twice, so that each request changes something.
+  local user = next_of(users.reader)
+  -- No title comes twice, so every request changes something.
   return wrk.format("PATCH", one_of(user), user.headers, '{"title": "Changed by ' .. seed .. ' in turn ' .. turn .. '"}')
 end
 
--- Of ten requests seven read one, two list, and one writes: by turns a new task and a change.
+-- Of ten requests, seven read one task, two list, and one writes: a new task and a change take turns.
 function make.mix()
   local place = turn % 10
   if place < 7 then return make.get() end
@@ -81,7 +81,7 @@ function done(summary, latency, requests)
   local errors, all = summary.errors, 0
   for _, thread in ipairs(threads) do all = all + thread:get("sent") end
   print(string.format(
-    'RESULT {"answered": %d, "sent": %d, "seconds": %f, "bad_status": %d, "failed": %d, "p50": %f, "p95": %f, "p99": %f}',
+    'RESULT {"completed": %d, "sent": %d, "seconds": %f, "bad_status": %d, "failed": %d, "p50": %f, "p95": %f, "p99": %f}',
     summary.requests, all, summary.duration / 1e6, errors.status,
     errors.connect + errors.read + errors.write + errors.timeout,
     latency:percentile(50) / 1000, latency:percentile(95) / 1000, latency:percentile(99) / 1000

@@ -1,4 +1,4 @@
-"""The servers that are compared, each one process, and how it is started."""
+"""The servers to compare, and how to start each of them. Each is one process."""
 
 import http.client
 import os
@@ -25,7 +25,7 @@ START_SECONDS = 30
 
 @dataclass(frozen=True)
 class Server:
-    """A server; `{port}` in its command is where it is to listen. `ready` answers 200 when it can do its job."""
+    """A server. `{port}` in its command is the port to listen on. The path `ready` responds 200 when the server is ready."""
 
     command: Sequence[str]
     ready: str = "/health"
@@ -35,7 +35,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Running:
-    """A server that serves."""
+    """A running server."""
 
     url: str
     pid: int
@@ -43,13 +43,13 @@ class Running:
 
 
 def taskwell(*options: str, **settings: str) -> Server:
-    """Taskwell as in production, its access log included, which goes to a file."""
+    """Returns Taskwell as in production, with its access log written to a file."""
     command = [str(PROGRAMS / "taskwell"), "serve", "--port", "{port}", *options]
     return Server(command, "/health/ready", settings, is_taskwell=True)
 
 
 def _uvicorn(application: str) -> Server:
-    # Without an access log, which is to Taskwell's disadvantage.
+    # No access log, which is a disadvantage for Taskwell.
     options = ["--app-dir", str(PEERS), "--port", "{port}", "--no-access-log"]
     return Server([str(PROGRAMS / "uvicorn"), application, *options])
 
@@ -64,14 +64,14 @@ SERVERS = {
     "tutorial": _uvicorn("tutorial:app"),
     "bare": _uvicorn("bare:app"),
     "fastify": _fastify(),
-    # @fastify/jwt remembers no tokens unless it is told to.
+    # By default, @fastify/jwt does not cache tokens.
     "fastify-cache": _fastify(TOKEN_CACHE="on"),
 }
 
 
 @contextmanager
 def start(server: Server, auth: Auth, database_url: str) -> Iterator[Running]:
-    """Runs a server, from when it can do its job; what it says goes to a file."""
+    """Starts a server, yields it when it is ready, and stops it. Its output goes to a file."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     environment = {"PATH": os.environ["PATH"], "DATABASE_URL": database_url, **server.environment}
@@ -98,13 +98,13 @@ def start(server: Server, auth: Auth, database_url: str) -> Iterator[Running]:
 def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str) -> bool:
     deadline = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
-        if _answers(url):
+        if _is_ready(url):
             return True
         time.sleep(0.005)
     return False
 
 
-def _answers(url: str) -> bool:
+def _is_ready(url: str) -> bool:
     where = urlsplit(url)
     connection = http.client.HTTPConnection(where.netloc, timeout=1)
     try:
@@ -117,9 +117,9 @@ def _answers(url: str) -> bool:
 
 
 def install_fastify() -> None:
-    """Fastify and what it needs, as the lock file has them."""
+    """Installs Fastify and its dependencies from the lock file, if that has not been done."""
     if not (shutil.which("node") and shutil.which("npm")):
-        sys.exit("the peer fastify needs Node 20 or newer with npm: install it, or leave fastify out by --peers")
+        sys.exit("the peer fastify needs Node 20 or newer with npm: install it, or omit fastify from --peers")
     installed = FASTIFY / "node_modules" / ".package-lock.json"
     if installed.exists() and installed.stat().st_mtime >= (FASTIFY / "package-lock.json").stat().st_mtime:
         return

@@ -1,4 +1,4 @@
-"""The table: Taskwell beside its peers, in rounds in which they take turns.
+"""Compare Taskwell with its peers, in rounds in which the servers take turns.
 
 Run: make bench
 """
@@ -16,7 +16,7 @@ import report
 from accounting import resident_megabytes
 from agreement import check
 from costs import measure
-from database import Postgres, Size, askers, seed_sqlite, serve_postgres
+from database import Postgres, Size, load_users, seed_sqlite, serve_postgres
 from servers import SERVERS, Running, install_fastify, start
 from support.relay import Relay
 from users import Auth, by_key_set, by_secret
@@ -28,7 +28,7 @@ PEERS = ("taskwell", "bare", "fastify", "tutorial", "taskwell-sqlite")
 
 @dataclass(frozen=True)
 class Start:
-    """What a server needed to start, and held when all its workloads had been run."""
+    """The time that a server took to start, and its memory before and after the workloads."""
 
     peer: str
     ready_seconds: float
@@ -38,7 +38,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Options:
-    """What is measured, and for how long."""
+    """What to measure, and for how long."""
 
     peers: Sequence[str]
     workloads: Sequence[str]
@@ -49,7 +49,7 @@ class Options:
 
 
 class Bench:
-    """The databases, seeded, and what has been measured on them."""
+    """The seeded databases, and the measurements so far."""
 
     def __init__(self, options: Options, postgres: Postgres, folder: Path) -> None:
         self.options = options
@@ -65,10 +65,10 @@ class Bench:
             self._sqlite_url = seed_sqlite(folder / "taskwell.db", options.size)
 
     def run_round(self, number: int, auth: Auth) -> None:
-        """Each peer once; another one begins in each round."""
+        """Measures each peer once. Each round begins with a different peer."""
         peers = self.options.peers
         for peer in [*peers[number % len(peers) :], *peers[: number % len(peers)]]:
-            # SQLite has nothing to do with who signs.
+            # The algorithm makes no difference to SQLite, so measure it once.
             if peer == "taskwell-sqlite" and auth.algorithm != self.options.algorithms[0]:
                 continue
             self._postgres.tidy()
@@ -76,7 +76,7 @@ class Bench:
                 self._run_workloads(number, peer, auth, running)
 
     def run_pgbench(self) -> None:
-        """Taskwell's statements, asked by pgbench."""
+        """Measures Taskwell's statements when pgbench sends them."""
         self._postgres.tidy()
         for workload, script in pgbench.scripts(self.options.size).items():
             if workload in self.options.workloads:
@@ -84,7 +84,7 @@ class Bench:
                 self.pgbench.setdefault(workload, []).append(used)
 
     def count_round_trips(self, auth: Auth) -> None:
-        """How often each request goes to PostgreSQL and back: one connection, nothing measured besides."""
+        """Counts the round trips to PostgreSQL per request, in runs of their own with one connection."""
         users = self._write_users(auth)
         for peer in self.options.peers:
             if peer == "taskwell-sqlite":
@@ -93,8 +93,8 @@ class Bench:
                 for workload in self.options.workloads:
                     load.run(workload, running.url, users, 1, connections=1)
                     before = relay.round_trips
-                    answers = load.run(workload, running.url, users, 1, connections=1)
-                    trips = (relay.round_trips - before) / answers.sent
+                    result = load.run(workload, running.url, users, 1, connections=1)
+                    trips = (relay.round_trips - before) / result.sent
                     self.round_trips.setdefault(peer, {})[workload] = round(trips, 1)
 
     def _run_workloads(self, number: int, peer: str, auth: Auth, running: Running) -> None:
@@ -106,8 +106,8 @@ class Bench:
             if workload == "health" and auth.algorithm != self.options.algorithms[0]:
                 continue
             cost = measure(running, self._postgres, workload, users, self.options.seconds)
-            what = {"round": number, "peer": peer, "algorithm": auth.algorithm, "workload": workload}
-            self.measurements.append(what | asdict(cost))
+            labels = {"round": number, "peer": peer, "algorithm": auth.algorithm, "workload": workload}
+            self.measurements.append(labels | asdict(cost))
             say(
                 f"{number + 1}/{self.options.rounds} {auth.algorithm} {peer:15} {workload:6} "
                 f"{cost.per_second:7,.0f}/s  p95 {cost.p95:6.1f} ms  CPU {cost.server_ms:.3f} ms, "
@@ -116,7 +116,7 @@ class Bench:
         self.starts.append(Start(peer, running.ready_seconds, at_start, resident_megabytes(running.pid)))
 
     def _write_users(self, auth: Auth) -> Path:
-        return load.write_users(self._folder / "users", auth, askers(self.options.size))
+        return load.write_users(self._folder / "users", auth, load_users(self.options.size))
 
     def _url(self, peer: str) -> str:
         return self._sqlite_url if peer == "taskwell-sqlite" else self._postgres.url
@@ -134,9 +134,9 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="taskwell-bench-")))
         postgres = stack.enter_context(serve_postgres())
-        ways = {"HS256": by_secret(), "EdDSA": stack.enter_context(by_key_set())}
-        auths = [ways[algorithm] for algorithm in options.algorithms]
-        # Before there is any load of ours.
+        known = {"HS256": by_secret(), "EdDSA": stack.enter_context(by_key_set())}
+        auths = [known[algorithm] for algorithm in options.algorithms]
+        # Before our own load begins, because it records the load average.
         conditions = report.conditions(postgres.version, options.peers)
         bench = Bench(options, postgres, folder)
         for number in range(options.rounds):
@@ -161,10 +161,14 @@ def main() -> None:
 
 
 def _options() -> tuple[Options, bool]:
-    parser = argparse.ArgumentParser(prog="make bench", description="Measures Taskwell and its peers side by side.")
-    parser.add_argument("--quick", action="store_true", help="one short round on few tasks, not stored: does it run?")
-    parser.add_argument("--rounds", type=int, help="how often all is measured (default: 5)")
-    parser.add_argument("--seconds", type=int, help="how long each measurement takes (default: 3)")
+    parser = argparse.ArgumentParser(prog="make bench", description="Measure Taskwell and its peers side by side.")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="check that the benchmark works: one short round, few tasks, nothing stored",
+    )
+    parser.add_argument("--rounds", type=int, help="number of rounds (default: 5)")
+    parser.add_argument("--seconds", type=int, help="duration of each measurement (default: 3)")
     parser.add_argument(
         "--only", type=_among(WORKLOADS), default=WORKLOADS, metavar="WORKLOADS", help=", ".join(WORKLOADS)
     )
@@ -183,7 +187,7 @@ def _among(known: Iterable[str]) -> Callable[[str], list[str]]:
     def read(text: str) -> list[str]:
         names = text.split(",")
         if unknown := set(names) - set(known):
-            raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: choose from {', '.join(known)}")
+            raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; choose from {', '.join(known)}")
         return names
 
     return read

@@ -1,4 +1,4 @@
-"""The users that ask, and their tokens, signed as Better Auth signs them or with a shared secret."""
+"""The users of the load and their tokens, signed as Better Auth signs them or with a shared secret."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,13 +17,13 @@ TOKEN_SECONDS = 3600
 
 
 def user(number: int) -> str:
-    """The user's identifier. It has digits alone, since pgbench can make no other text."""
+    """Returns the user's id. It consists of digits, because pgbench cannot build any other text."""
     return str(FIRST_USER + number)
 
 
 @dataclass(frozen=True)
 class Auth:
-    """One way of signing, and what a server must be told to verify it."""
+    """One way to sign tokens, and the settings that let a server verify them."""
 
     algorithm: Algorithm
     signer: Signer
@@ -31,7 +31,7 @@ class Auth:
     peers: dict[str, str]
 
     def token(self, name: str) -> str:
-        """A token with the members that Better Auth's have: the user's whole row."""
+        """Returns a token with the claims of Better Auth's tokens: the user's whole row."""
         row = {
             "name": f"User {name}",
             "email": f"user-{name}@example.com",
@@ -57,7 +57,7 @@ def by_secret() -> Auth:
 
 @contextmanager
 def by_key_set() -> Iterator[Auth]:
-    """EdDSA. Taskwell fetches the key set, as it does in production; the peers are given the key."""
+    """Yields EdDSA. Taskwell fetches the key set, as in production; the peers get the key itself."""
     key = private_key("EdDSA")
     with AuthServer(key_set(jwk(key, kid=KEY_ID))) as server:
         names = {"JWT_ISSUER": server.origin, "JWT_AUDIENCE": server.origin}

@@ -64,11 +64,10 @@ async def _execute(url: str, sql: str) -> None:
     await connection.close()
 
 
-@pytest.fixture(scope="session", params=["sqlite", *WANTED, "framework"])
+@pytest.fixture(scope="session", params=["sqlite", *WANTED])
 def service(request: pytest.FixtureRequest, new_database_url: Callable[[str], str]) -> Iterator[Service]:
-    """The service, once on each database, and once with every request going the framework's way."""
-    engine, dispatcher = ("sqlite", "off") if request.param == "framework" else (request.param, "on")
-    with running(engine, DATABASE_URL=new_database_url(engine), TASKWELL_DISPATCHER=dispatcher) as service:
+    """The service, once on each kind of database."""
+    with running(request.param, DATABASE_URL=new_database_url(request.param)) as service:
         yield service
 
 

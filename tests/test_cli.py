@@ -1,4 +1,4 @@
-"""The command, as it is installed, in folders of its own."""
+"""The installed command, run in an empty folder for each test."""
 
 import re
 import shlex
@@ -46,7 +46,7 @@ def sqlite_database(new_database_url: Callable[[str], str]) -> str:
 # --- help
 
 
-def test_help_does_not_wait_for_a_framework(tmp_path: Path) -> None:
+def test_help_does_not_load_a_web_framework(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-X", "importtime", COMMAND, "--help"],
         capture_output=True,
@@ -60,7 +60,7 @@ def test_help_does_not_wait_for_a_framework(tmp_path: Path) -> None:
     assert re.findall(r"\b(?:fastapi|sqlalchemy|pydantic|uvicorn|alembic|jwt)\b", done.stderr) == []
 
 
-def test_help_names_every_command(tmp_path: Path) -> None:
+def test_help_lists_every_command(tmp_path: Path) -> None:
     text = run(tmp_path, "--help").stdout
     assert re.findall(r"^    ([a-z]+) ", text, re.MULTILINE) == COMMANDS
 
@@ -89,7 +89,7 @@ def test_wrong_use_is_explained(arguments: list[str], reason: str, tmp_path: Pat
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make on this machine")
-def test_make_alone_lists_its_commands() -> None:
+def test_make_without_a_target_lists_the_targets() -> None:
     listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for target in ("dev", "test", "lint", "types", "suite", "format"):
         assert re.search(rf"^  make {target} +\S", listed, re.MULTILINE)
@@ -98,8 +98,8 @@ def test_make_alone_lists_its_commands() -> None:
 # --- dev
 
 
-def _sent_by(curl: str) -> httpx2.Response:
-    """What the command gets."""
+def _run_curl(curl: str) -> httpx2.Response:
+    """Sends the request of a curl command and returns the response."""
     words = shlex.split(curl.replace("\\\n", " "))
     assert words[:3] == ["curl", "-X", "POST"]
     options = list(zip(words[4::2], words[5::2], strict=True))
@@ -107,18 +107,18 @@ def _sent_by(curl: str) -> httpx2.Response:
     return httpx2.post(words[3], headers=headers, content=dict(options)["-d"], timeout=15, verify=False)
 
 
-def test_dev_needs_nothing_and_its_curl_creates_a_task(tmp_path: Path) -> None:
+def test_dev_needs_no_settings_and_the_curl_command_it_prints_creates_a_task(tmp_path: Path) -> None:
     with serving(tmp_path, "dev") as server:
         text = server.output.read_text()
         (curl,) = re.findall(r"curl (?:.*\\\n)+.*", text)
-        answer = _sent_by(curl)
-        assert (answer.status_code, answer.json()["title"]) == (201, "Buy milk")
-        documentation = re.search(r"documentation +(\S+)", text)
+        response = _run_curl(curl)
+        assert (response.status_code, response.json()["title"]) == (201, "Buy milk")
+        documentation = re.search(r"documentation: +(\S+)", text)
         assert documentation
         assert server.http.get(documentation[1]).status_code == 200
 
 
-def test_starting_dev_twice_loses_nothing(tmp_path: Path) -> None:
+def test_starting_dev_again_keeps_the_tasks_and_the_secret(tmp_path: Path) -> None:
     tasks, secrets = [], set()
     for _ in range(2):
         with serving(tmp_path, "dev") as server:
@@ -132,7 +132,7 @@ def test_starting_dev_twice_loses_nothing(tmp_path: Path) -> None:
     assert tasks[1][1:] == tasks[0]
 
 
-def test_the_development_secret_is_its_owners_alone(tmp_path: Path) -> None:
+def test_only_its_owner_can_read_the_development_secret(tmp_path: Path) -> None:
     run(tmp_path, "token", "--user", "demo")
     files = list((tmp_path / ".taskwell").iterdir())
     assert [file.name for file in files] == ["development-secret"]
@@ -140,14 +140,14 @@ def test_the_development_secret_is_its_owners_alone(tmp_path: Path) -> None:
     assert ".taskwell/" in (ROOT / ".gitignore").read_text().splitlines()
 
 
-def test_starting_twice_at_once_makes_one_secret(tmp_path: Path) -> None:
+def test_commands_started_at_the_same_time_use_one_secret(tmp_path: Path) -> None:
     with ThreadPoolExecutor() as pool:
         done = list(pool.map(lambda user: run(tmp_path, "token", "--user", user), "abc"))
     secret = (tmp_path / ".taskwell/development-secret").read_text()
     assert [jwt.decode(one.stdout.strip(), secret, ["HS256"])["sub"] for one in done] == ["a", "b", "c"]
 
 
-def test_the_development_secret_opens_nothing_in_production(tmp_path: Path, sqlite_database: str) -> None:
+def test_production_refuses_the_development_secret(tmp_path: Path, sqlite_database: str) -> None:
     run(tmp_path, "token", "--user", "demo")
     secret = (tmp_path / ".taskwell/development-secret").read_text()
     done = run(tmp_path, "serve", DATABASE_URL=sqlite_database, BETTER_AUTH_SECRET=secret)
@@ -156,7 +156,7 @@ def test_the_development_secret_opens_nothing_in_production(tmp_path: Path, sqli
     assert secret not in done.stderr
 
 
-def test_an_empty_setting_is_as_good_as_none_in_development(tmp_path: Path) -> None:
+def test_in_development_an_empty_setting_counts_as_unset(tmp_path: Path) -> None:
     with serving(tmp_path, "dev", DATABASE_URL="", BETTER_AUTH_SECRET=""):
         assert (tmp_path / "taskwell.db").exists()
 
@@ -164,13 +164,13 @@ def test_an_empty_setting_is_as_good_as_none_in_development(tmp_path: Path) -> N
 # --- serve
 
 
-def test_production_needs_its_settings_and_says_so_all_at_once(tmp_path: Path) -> None:
+def test_production_names_all_missing_and_wrong_settings_at_once(tmp_path: Path) -> None:
     done = run(tmp_path, "serve", BETTER_AUTH_SECRET="hunter2", TASKWELL_POOLMAX="7")
     assert (done.returncode, done.stdout) == (2, "")
     assert (
         done.stderr
-        == """taskwell serve: cannot start:
-  TASKWELL_POOLMAX: is no setting; did you mean TASKWELL_POOL_MAX?
+        == """taskwell serve: the settings cannot be used:
+  TASKWELL_POOLMAX: is not a setting; did you mean TASKWELL_POOL_MAX?
   DATABASE_URL: is missing; set it to postgresql://user:password@host/database or sqlite:///taskwell.db
   BETTER_AUTH_SECRET: is shorter than 32 bytes; make one with `openssl rand -base64 32` and set it on the auth server too
 """
@@ -178,7 +178,7 @@ def test_production_needs_its_settings_and_says_so_all_at_once(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-def test_settings_may_stand_in_a_file_and_the_environment_wins(tmp_path: Path, sqlite_database: str) -> None:
+def test_settings_can_be_in_a_dotenv_file_and_the_environment_wins(tmp_path: Path, sqlite_database: str) -> None:
     (tmp_path / ".env").write_text(f'DATABASE_URL="{sqlite_database}"\nBETTER_AUTH_SECRET={SECRET}\n')
     with serving(tmp_path) as server:
         assert server.http.get("/health/ready").status_code == 200
@@ -194,7 +194,7 @@ def test_settings_may_stand_in_a_file_and_the_environment_wins(tmp_path: Path, s
         ("UPDATE alembic_version SET version_num = '9999'", "Run the newer version"),
     ],
 )
-def test_another_schema_is_refused_with_what_to_do(database: str, sql: str, remedy: str, tmp_path: Path) -> None:
+def test_serve_refuses_another_schema_and_says_what_to_do(database: str, sql: str, remedy: str, tmp_path: Path) -> None:
     execute(database, sql)
     done = run(tmp_path, "serve", **production(database))
     assert done.returncode == 1
@@ -203,7 +203,7 @@ def test_another_schema_is_refused_with_what_to_do(database: str, sql: str, reme
 
 
 @pytest.mark.parametrize("command", ["migrate", "dev"])
-def test_no_command_goes_back_from_a_newer_schema(sqlite_database: str, command: str, tmp_path: Path) -> None:
+def test_no_command_downgrades_a_newer_schema(sqlite_database: str, command: str, tmp_path: Path) -> None:
     execute(sqlite_database, "UPDATE alembic_version SET version_num = '9999'")
     options = ["--port", "0"] if command == "dev" else []
     done = run(tmp_path, command, *options, DATABASE_URL=sqlite_database)
@@ -212,7 +212,7 @@ def test_no_command_goes_back_from_a_newer_schema(sqlite_database: str, command:
     assert "Traceback" not in done.stderr
 
 
-def test_a_mistyped_path_makes_no_database(tmp_path: Path) -> None:
+def test_serve_does_not_create_a_database_at_a_mistyped_path(tmp_path: Path) -> None:
     done = run(tmp_path, "serve", **production("sqlite:///taskwel.db"))
     assert done.returncode == 1
     assert "Run: taskwell migrate (there is no file taskwel.db)" in done.stderr
@@ -220,7 +220,7 @@ def test_a_mistyped_path_makes_no_database(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["serve", "migrate"])
-def test_a_file_that_cannot_be_opened_is_no_traceback(command: str, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_opened_gives_a_message_without_a_traceback(command: str, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     done = run(tmp_path, command, **production("sqlite:///folder"))
     assert done.returncode == 1
@@ -229,7 +229,7 @@ def test_a_file_that_cannot_be_opened_is_no_traceback(command: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("command", ["serve", "dev"])
-def test_a_used_port_is_one_line_and_a_failure(command: str, sqlite_database: str, tmp_path: Path) -> None:
+def test_a_port_in_use_gives_one_line_and_status_1(command: str, sqlite_database: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = run(tmp_path, command, "--port", str(port), **production(sqlite_database))
@@ -241,18 +241,18 @@ def test_a_used_port_is_one_line_and_a_failure(command: str, sqlite_database: st
 @pytest.mark.parametrize(
     ("host", "address"), [("192.0.2.1", "192.0.2.1:8000"), ("2001:db8::1", "[2001:db8::1]:8000"), ("x" * 64, "x" * 64)]
 )
-def test_a_host_that_is_not_here_is_named(host: str, address: str) -> None:
+def test_a_host_that_is_not_on_this_machine_is_named(host: str, address: str) -> None:
     with pytest.raises(OSError, match=rf"^cannot listen on {re.escape(address)}.*; choose --host or --port$"):
         listen(host, 8000)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104 - it is closed at once
-def test_the_address_that_is_said_can_be_opened_in_a_browser(host: str) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104 - closed at once
+def test_the_printed_address_works_in_a_browser(host: str) -> None:
     with listen(host, 0) as listener:
         assert url_of(listener) == f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-def test_two_workers_are_one_service(database: str, tmp_path: Path) -> None:
+def test_two_worker_processes_act_as_one_service(database: str, tmp_path: Path) -> None:
     with serving(tmp_path, "serve", "--workers", "2", **production(database)) as server:
         alice = server.client("alice")
         with ThreadPoolExecutor(8) as pool:
@@ -266,7 +266,7 @@ def test_two_workers_are_one_service(database: str, tmp_path: Path) -> None:
     assert revisions == 80
 
 
-def test_workers_do_not_outlive_the_process_that_was_started(sqlite_database: str, tmp_path: Path) -> None:
+def test_worker_processes_do_not_outlive_their_parent(sqlite_database: str, tmp_path: Path) -> None:
     with serving(tmp_path, "serve", "--workers", "2", **production(sqlite_database)) as server:
         server.end(signal.SIGKILL)
         deadline = time.monotonic() + 10
@@ -278,7 +278,7 @@ def test_workers_do_not_outlive_the_process_that_was_started(sqlite_database: st
 
 
 @pytest.mark.parametrize(("command", "number"), [("serve", signal.SIGTERM), ("dev", signal.SIGINT)])
-def test_told_to_end_it_ends_as_a_success(
+def test_a_stop_signal_ends_a_server_with_status_0(
     command: str, number: signal.Signals, sqlite_database: str, tmp_path: Path
 ) -> None:
     with serving(tmp_path, command, **production(sqlite_database)) as server:
@@ -287,10 +287,10 @@ def test_told_to_end_it_ends_as_a_success(
         assert "Traceback" not in server.log.read_text()
 
 
-# --- the rest
+# --- other commands
 
 
-def test_a_token_opens_its_users_tasks_alone(sqlite_database: str, tmp_path: Path) -> None:
+def test_a_token_gives_access_to_the_tasks_of_its_user_only(sqlite_database: str, tmp_path: Path) -> None:
     settings = production(sqlite_database) | {"JWT_ISSUER": "https://auth.example", "JWT_AUDIENCE": "a,b"}
     done = run(tmp_path, "token", "--user", "größe/1", "--ttl", "60", **settings)
     headers = {"Authorization": f"Bearer {done.stdout.strip()}"}
@@ -300,25 +300,28 @@ def test_a_token_opens_its_users_tasks_alone(sqlite_database: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("user", ["", "x" * 256, "a\nb", "\x85"], ids=ascii)
-def test_no_token_is_made_that_the_service_would_refuse(user: str, tmp_path: Path) -> None:
+def test_token_refuses_a_user_id_that_the_service_would_refuse(user: str, tmp_path: Path) -> None:
     done = run(tmp_path, "token", "--user", user)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "taskwell token: --user must be 1 to 255 characters, none of them a control character\n"
+    assert (
+        done.stderr
+        == "taskwell token: --user must be 1 to 255 characters long and must not contain control characters\n"
+    )
 
 
-def test_dev_migrates_where_migrate_does(tmp_path: Path) -> None:
+def test_dev_and_migrate_use_the_same_migration_url(tmp_path: Path) -> None:
     urls = {"DATABASE_URL": "sqlite:///served.db", "MIGRATION_DATABASE_URL": "sqlite:///migrated.db"}
     with serving(tmp_path, "dev", **urls):
-        assert run(tmp_path, "migrate", **urls).stdout.endswith(" already.\n")
+        assert run(tmp_path, "migrate", **urls).stdout.startswith("The database is already at")
 
 
-def test_migrate_needs_to_be_told_the_database(tmp_path: Path) -> None:
+def test_migrate_without_a_database_url_says_what_to_set(tmp_path: Path) -> None:
     done = run(tmp_path, "migrate")
     assert done.returncode == 2
     assert "DATABASE_URL: is missing; set it to" in done.stderr
 
 
-def test_the_document_is_the_one_that_is_served(sqlite_database: str, tmp_path: Path) -> None:
+def test_openapi_prints_the_document_that_is_served(sqlite_database: str, tmp_path: Path) -> None:
     printed = run(tmp_path, "openapi").stdout
     assert run(tmp_path, "openapi", "--output", "openapi.json").stdout == ""
     assert (tmp_path / "openapi.json").read_text(encoding="utf-8") == printed
@@ -326,7 +329,7 @@ def test_the_document_is_the_one_that_is_served(sqlite_database: str, tmp_path: 
         assert server.http.get("/openapi.json").json() == httpx2.Response(200, text=printed).json()
 
 
-def test_a_file_that_cannot_be_written_is_no_traceback(tmp_path: Path) -> None:
+def test_an_output_file_that_cannot_be_written_gives_one_line(tmp_path: Path) -> None:
     done = run(tmp_path, "openapi", "--output", "no/such/folder.json")
     assert done.returncode == 1
     assert "No such file or directory: 'no/such/folder.json'" in done.stderr

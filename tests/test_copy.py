@@ -1,4 +1,4 @@
-"""Everything moves to another database, or nothing does."""
+"""`taskwell copy` moves everything to another database, or nothing."""
 
 import signal
 import subprocess
@@ -22,6 +22,7 @@ from taskwell.cli.main import main
 from taskwell.database import sqlite
 from taskwell.database.urls import SQLiteURL, parse_database_url
 from taskwell.migrations.runner import upgrade
+from test_growth import DISTRIBUTED
 
 DIRECTIONS = [("sqlite", "postgres"), ("postgres", "sqlite"), ("postgres", "postgres"), ("sqlite", "sqlite")]
 
@@ -44,7 +45,7 @@ def databases(request: pytest.FixtureRequest, new_migrated_url: MakeDatabase) ->
 
 @dataclass
 class Done:
-    """What the command said, and its exit status."""
+    """The output of a command, and its exit status."""
 
     status: int
     stdout: str
@@ -52,7 +53,7 @@ class Done:
 
 
 def command(source: str, target: str) -> Done:
-    """Runs it in this process, as one of its own takes longer than most copies."""
+    """Runs the command in this process, because starting another takes longer than most copies."""
     with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as error:
         try:
             status = main(["copy", "--from", source, "--to", target])
@@ -63,14 +64,14 @@ def command(source: str, target: str) -> Done:
 
 
 def copy(source: str, target: str) -> str:
-    """Copies, and gives what is said of it."""
+    """Copies, and returns what the command prints."""
     done = command(source, target)
     assert (done.status, done.stderr) == (0, "")
     return done.stdout
 
 
 def refused(source: str, target: str) -> str:
-    """Is refused, and gives what is said of it; the target is as it was."""
+    """Asserts that the copy is refused and the target is unchanged. Returns the message."""
     before = stored(target), owners(target)
     done = command(source, target)
     assert (done.status, done.stdout) == (1, "")
@@ -83,7 +84,7 @@ TIMES = ("created_at", "updated_at", "deleted_at", "erased_at")
 
 
 def stored(url: str) -> list[tuple[object, ...]]:
-    """Every value of every task, written the same on both engines."""
+    """Returns every value of every task, in one notation for both engines."""
     is_sqlite = url.startswith("sqlite")
     times = TIMES if is_sqlite else [f"to_char({name} AT TIME ZONE 'UTC', '{POSTGRES_TIME}')" for name in TIMES]
     digest = "lower(hex(creation_digest))" if is_sqlite else "coalesce(encode(creation_digest, 'hex'), '')"
@@ -101,7 +102,7 @@ def assert_same(source: str, target: str) -> None:
 
 
 def fill(url: str, count: int) -> None:
-    """Rows as a service leaves them: of many users, some deleted, some erased."""
+    """Adds rows as a service leaves them: of many users, some deleted, some erased."""
     meaning = parse_database_url(url)
     assert isinstance(meaning, SQLiteURL)
     with closing(sqlite.connect(meaning.path)) as connection:
@@ -134,7 +135,7 @@ def _row(number: int) -> tuple[object, ...]:
 
 
 def work(alice: Client, bob: Client) -> int:
-    """What users do, and the id of the newest task, which is deleted."""
+    """Does what users do. Returns the id of the newest task, which is deleted."""
     alice.create("Käse 🧀 kaufen", description="ein\ttab\r\n\u200d👩\u200d👧 e\u0301 \x7f")
     alice.create("🧀" * 200, description="🧀" * 1000)
     bob.create("x", description="")
@@ -145,7 +146,7 @@ def work(alice: Client, bob: Client) -> int:
     return last
 
 
-def answers(*users: Client) -> list[Json]:
+def responses(*users: Client) -> list[Json]:
     found: list[Json] = []
     for user in users:
         tasks = user.request("GET").json()["tasks"]
@@ -154,16 +155,16 @@ def answers(*users: Client) -> list[Json]:
     return found
 
 
-def test_a_copy_answers_as_its_source_and_goes_on_from_there(databases: tuple[str, str]) -> None:
+def test_a_copy_gives_the_same_responses_as_its_source_and_continues_its_ids(databases: tuple[str, str]) -> None:
     source, target = databases
     with running("source", DATABASE_URL=source) as service:
         deleted = work(service.client("alice"), service.client("bob"))
-        before = answers(service.client("alice"), service.client("bob"))
+        before = responses(service.client("alice"), service.client("bob"))
         assert copy(source, target) == "copied 5 tasks of 2 users; verified\n"
     assert_same(source, target)
     with running("target", DATABASE_URL=target) as service:
         alice, bob = service.client("alice"), service.client("bob")
-        assert answers(alice, bob) == before
+        assert responses(alice, bob) == before
         assert alice.request("GET", deleted).status_code == 404
         assert alice.create("new")["id"] > deleted
         assert bob.request("PATCH", before[-1]["id"], json={"title": "changed"}).status_code == 200
@@ -171,7 +172,7 @@ def test_a_copy_answers_as_its_source_and_goes_on_from_there(databases: tuple[st
     assert [(user, revision) for user, revision, _ in owners(target)] == [("alice", 5), ("bob", 4)]
 
 
-def test_every_value_of_many_rows_arrives_and_soon(new_migrated_url: MakeDatabase) -> None:
+def test_twenty_thousand_tasks_are_copied_exactly_and_quickly(new_migrated_url: MakeDatabase) -> None:
     first, *others = [new_migrated_url(engine) for engine in ("sqlite", "postgres", "postgres", "sqlite")]
     fill(first, MANY)
     source = first
@@ -182,17 +183,17 @@ def test_every_value_of_many_rows_arrives_and_soon(new_migrated_url: MakeDatabas
         assert_same(first, target)
         source = target
     execute(first, "DELETE FROM task WHERE id = 2001")
-    assert "--to has task 2001, which --from has not" in refused(first, source)
+    assert "--to has task 2001, which --from does not have" in refused(first, source)
 
 
-def test_nothing_is_a_whole_copy_of_nothing(databases: tuple[str, str]) -> None:
+def test_an_empty_database_can_be_copied(databases: tuple[str, str]) -> None:
     assert copy(*databases) == "copied 0 tasks of 0 users; verified\n"
     ((first,),) = execute(databases[1], insert("alice"))
     assert first == 1
 
 
 def insert(user: str, **values: object) -> str:
-    """What a restored file or an operator's own hand may do to the database."""
+    """An INSERT as an operator may run it by hand."""
     row = {
         "user_id": user,
         "title": "by hand",
@@ -206,7 +207,7 @@ def insert(user: str, **values: object) -> str:
 
 
 @pytest.mark.parametrize("kept", [0, 3])
-def test_no_id_is_ever_used_again(databases: tuple[str, str], kept: int) -> None:
+def test_an_id_used_in_the_source_is_never_reused_in_the_target(databases: tuple[str, str], kept: int) -> None:
     source, target = databases
     for number in range(9):
         ((last,),) = execute(source, insert("alice", creation_key=f"key {number}"))
@@ -218,7 +219,7 @@ def test_no_id_is_ever_used_again(databases: tuple[str, str], kept: int) -> None
     assert following == last + 1  # type: ignore[operator]
 
 
-# --- again
+# --- repeated copies
 
 
 def test_a_second_copy_brings_what_has_changed_since_the_first(databases: tuple[str, str]) -> None:
@@ -237,7 +238,7 @@ def test_a_second_copy_brings_what_has_changed_since_the_first(databases: tuple[
     assert_same(source, target)
 
 
-def test_a_copy_made_while_others_write_is_one_moment_of_the_source(databases: tuple[str, str]) -> None:
+def test_a_copy_made_during_writes_is_one_moment_of_the_source(databases: tuple[str, str]) -> None:
     source, target = databases
     ended = threading.Event()
 
@@ -251,7 +252,7 @@ def test_a_copy_made_while_others_write_is_one_moment_of_the_source(databases: t
         try:
             for _ in range(3):
                 copy(source, target)
-                # Each write of these took one revision, and the last one of a moment is in a task of that moment.
+                # Each of these writes takes one revision. So at any moment some task has its user's revision.
                 assert execute(target, REVISIONS) == []
         finally:
             ended.set()
@@ -276,7 +277,7 @@ def is_being_written(url: str) -> bool:
 
 
 @pytest.mark.parametrize("engine", ["postgres", "sqlite"])
-def test_one_that_is_killed_leaves_nothing_and_is_run_again(
+def test_a_killed_copy_changes_nothing_and_can_be_run_again(
     engine: str, new_migrated_url: MakeDatabase, tmp_path: Path
 ) -> None:
     source, target = new_migrated_url("sqlite"), new_migrated_url(engine)
@@ -294,11 +295,11 @@ def test_one_that_is_killed_leaves_nothing_and_is_run_again(
     assert_same(source, target)
 
 
-def test_the_time_outs_of_a_role_do_not_end_a_copy(new_migrated_url: MakeDatabase) -> None:
+def test_the_timeouts_of_a_role_do_not_end_a_copy(new_migrated_url: MakeDatabase) -> None:
     source, target = new_migrated_url("postgres"), new_migrated_url("postgres")
     execute(source, insert("alice"))
     execute(source, "INSERT INTO owner VALUES ('alice', 1, 1)")
-    # Slow to read, and then slow to write, so that each side works for longer than it may, and is idle for longer.
+    # Reading is slow, and then writing is slow, so each side works and idles for longer than its timeouts.
     execute(source, "ALTER TABLE owner RENAME TO fast")
     execute(source, "CREATE VIEW owner AS SELECT fast.* FROM fast, pg_sleep(1)")
     execute(target, SLOW)
@@ -315,7 +316,7 @@ CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_s
 
 
 @pytest.mark.parametrize("option", ["--from", "--to"])
-def test_a_side_that_is_lost_on_the_way_is_named(option: str, new_migrated_url: MakeDatabase) -> None:
+def test_a_connection_lost_during_a_copy_is_named(option: str, new_migrated_url: MakeDatabase) -> None:
     source, target = new_migrated_url("postgres"), new_migrated_url("postgres")
     execute(source, insert("alice"))
     lost = source if option == "--from" else target
@@ -332,26 +333,50 @@ END $$
 """
 
 
+@pytest.mark.parametrize("side", ["--from", "--to"])
+def test_tasks_distributed_by_user_are_copied_and_updated(side: str, new_migrated_url: MakeDatabase) -> None:
+    source, target = new_migrated_url("postgres"), new_migrated_url("postgres")
+    execute(source if side == "--from" else target, DISTRIBUTED)
+    execute(source, insert("alice"))
+    execute(source, "INSERT INTO owner VALUES ('alice', 1, 1)")
+    copy(source, target)
+    execute(source, WRITE)
+    assert copy(source, target) == "copied 1 tasks of 1 users; verified\n"
+    assert_same(source, target)
+
+
 # --- refusals
 
 
 @pytest.mark.parametrize(
     ("to_source", "to_target", "reason"),
     [
-        ([], [insert("mallory")], "--to has task 3, which --from has not"),
-        ([], ["INSERT INTO owner VALUES ('mallory', 1, 1)"], "--to has owner 'mallory', which --from has not"),
-        ([], [WRITE], "--to has another task 1 than --from"),
-        ([WRITE], [WRITE.replace("new", "newer")], "--to has another task 1 than --from"),
-        ([], ["UPDATE owner SET revision = 9"], "--to has another owner 'alice' than --from"),
-        ([], ["UPDATE owner SET epoch = 9"], "--to has another owner 'alice' than --from"),
-        ([WRITE], ["UPDATE task SET user_id = 'mallory' WHERE id = 1"], "--to has another task 1 than --from"),
-        ([WRITE], ["UPDATE task SET updated_at = '2099-01-01 00:00:00.000000+00:00'"], "--to has another task 1"),
-        ([insert("alice")], [insert("mallory", creation_key="other")], "--to has another task 3 than --from"),
-        (["DELETE FROM task WHERE id = 1"], [], "--to has task 1, which --from has not"),
-        (["DELETE FROM task", "DELETE FROM owner"], [], "--to has task 1, which --from has not"),
+        ([], [insert("mallory")], "--to has task 3, which --from does not have"),
+        ([], ["INSERT INTO owner VALUES ('mallory', 1, 1)"], "--to has owner 'mallory', which --from does not have"),
+        ([], [WRITE], "--to and --from have different versions of task 1"),
+        ([WRITE], [WRITE.replace("new", "newer")], "--to and --from have different versions of task 1"),
+        ([], ["UPDATE owner SET revision = 9"], "--to and --from have different versions of owner 'alice'"),
+        ([], ["UPDATE owner SET epoch = 9"], "--to and --from have different versions of owner 'alice'"),
+        (
+            [WRITE],
+            ["UPDATE task SET user_id = 'mallory' WHERE id = 1"],
+            "--to and --from have different versions of task 1",
+        ),
+        (
+            [WRITE],
+            ["UPDATE task SET updated_at = '2099-01-01 00:00:00.000000+00:00'"],
+            "--to and --from have different versions of task 1",
+        ),
+        (
+            [insert("alice")],
+            [insert("mallory", creation_key="other")],
+            "--to and --from have different versions of task 3",
+        ),
+        (["DELETE FROM task WHERE id = 1"], [], "--to has task 1, which --from does not have"),
+        (["DELETE FROM task", "DELETE FROM owner"], [], "--to has task 1, which --from does not have"),
     ],
 )
-def test_what_is_not_from_the_source_is_neither_overwritten_nor_mixed(
+def test_data_that_is_not_from_the_source_is_neither_overwritten_nor_mixed(
     databases: tuple[str, str], to_source: list[str], to_target: list[str], reason: str
 ) -> None:
     source, target = databases
@@ -362,12 +387,12 @@ def test_what_is_not_from_the_source_is_neither_overwritten_nor_mixed(
     for url, statements in ((source, to_source), (target, to_target)):
         for statement in statements:
             execute(url, statement)
-    said = refused(source, target)
-    assert reason in said
-    assert "Nothing was changed. Copy to a new database: create it, and run: taskwell migrate" in said
+    message = refused(source, target)
+    assert reason in message
+    assert "Nothing was changed. Copy to a new database: create it, and run: taskwell migrate" in message
 
 
-def test_a_creation_that_is_there_under_another_id_is_refused(
+def test_a_task_that_the_target_has_under_another_id_is_refused(
     databases: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, target = databases
@@ -375,16 +400,16 @@ def test_a_creation_that_is_there_under_another_id_is_refused(
     execute(target, insert("alice", creation_key="other"))
     execute(target, "DELETE FROM task")
     execute(target, insert("alice"))
-    assert "--to has task 2, which --from has not" in refused(source, target)
-    # Where the other one is further on than what is compared at once.
+    assert "--to has task 2, which --from does not have" in refused(source, target)
+    # The other task may be on a later page of the comparison.
     monkeypatch.setattr("taskwell.cli.copy.copying.ROWS_AT_ONCE", 1)
-    said = refused(source, target)
-    assert said.startswith("taskwell copy: --to does not take a task among 1 to 1 as --from has it (")
-    assert "Nothing was changed. Correct it in --from, or copy to a new database." in said
+    message = refused(source, target)
+    assert message.startswith("taskwell copy: --to does not accept a task from 1 to 1 as --from has it (")
+    assert "Nothing was changed. Correct it in --from, or copy to a new database." in message
 
 
 def by_hand(url: str, sql: str) -> None:
-    """What SQLite lets whoever edits its file do, though it breaks our rules."""
+    """Breaks a rule of the schema, as SQLite allows anyone who edits the file."""
     meaning = parse_database_url(url)
     assert isinstance(meaning, SQLiteURL)
     with closing(sqlite.connect(meaning.path)) as connection:
@@ -398,40 +423,40 @@ TOO_LONG = f"UPDATE task SET title = '{'secret' * 100}' WHERE id = 2"  # noqa: S
 @pytest.mark.parametrize(
     ("target", "edit", "rows", "reason"),
     [
-        ("sqlite", TOO_LONG, "task among 1 to 3", "task_title_length"),
-        ("postgres", TOO_LONG, "task among 1 to 3", "task_title_length"),
-        ("postgres", "UPDATE task SET title = 'secret' || char(0) WHERE id = 2", "task among 1 to 3", "0x00"),
-        ("postgres", "UPDATE task SET title = x'736563726574' WHERE id = 2", "task among 1 to 3", "got bytes"),
-        ("postgres", "UPDATE owner SET epoch = 1 << 40", "owner among 'alice' to 'alice'", "int32"),
+        ("sqlite", TOO_LONG, "task from 1 to 3", "task_title_length"),
+        ("postgres", TOO_LONG, "task from 1 to 3", "task_title_length"),
+        ("postgres", "UPDATE task SET title = 'secret' || char(0) WHERE id = 2", "task from 1 to 3", "0x00"),
+        ("postgres", "UPDATE task SET title = x'736563726574' WHERE id = 2", "task from 1 to 3", "got bytes"),
+        ("postgres", "UPDATE owner SET epoch = 1 << 40", "owner from 'alice' to 'alice'", "int32"),
     ],
 )
-def test_a_row_that_the_target_does_not_take_is_pointed_at_and_not_shown(
+def test_a_row_that_the_target_refuses_is_named_without_its_content(
     target: str, edit: str, rows: str, reason: str, new_migrated_url: MakeDatabase, caplog: pytest.LogCaptureFixture
 ) -> None:
     source = new_migrated_url("sqlite")
     for number in range(3):
         execute(source, insert("alice", creation_key=f"key {number}", title="secret"))
     by_hand(source, edit)
-    said = refused(source, new_migrated_url(target))
-    assert said.startswith(f"taskwell copy: --to does not take a {rows} as --from has it (")
-    assert reason in said
-    assert "Nothing was changed. Correct it in --from" in said
-    assert "secret" not in said + caplog.text
-    assert (said.count("\n"), caplog.records) == (1, [])
+    message = refused(source, new_migrated_url(target))
+    assert message.startswith(f"taskwell copy: --to does not accept a {rows} as --from has it (")
+    assert reason in message
+    assert "Nothing was changed. Correct it in --from" in message
+    assert "secret" not in message + caplog.text
+    assert (message.count("\n"), caplog.records) == (1, [])
 
 
 @pytest.mark.parametrize("time", ["'yesterday'", "5"])
-def test_a_row_that_cannot_be_read_is_pointed_at(time: str, new_migrated_url: MakeDatabase) -> None:
+def test_a_row_that_cannot_be_read_is_named(time: str, new_migrated_url: MakeDatabase) -> None:
     source, target = new_migrated_url("sqlite"), new_migrated_url("sqlite")
     execute(source, insert("alice"))
     by_hand(source, f"UPDATE task SET created_at = {time}")  # noqa: S608 - our own
-    said = refused(source, target)
-    assert "--from has a task after 0 that cannot be read (created_at is of another form)" in said
+    message = refused(source, target)
+    assert "--from has a task after 0 that cannot be read (created_at has another format)" in message
 
 
 @pytest.fixture
 def as_service() -> Iterator[MakeDatabase]:
-    """Gives a database's URL as a role that may do what the service does; roles are the whole server's."""
+    """Makes roles with the rights of the service, and returns a database's URL with such a role."""
     made: list[tuple[str, str]] = []
 
     def make(url: str) -> str:
@@ -449,40 +474,42 @@ def as_service() -> Iterator[MakeDatabase]:
 
 
 @pytest.mark.parametrize("option", ["--from", "--to"])
-def test_the_services_role_is_told_at_once_that_it_takes_the_owners(
+def test_the_role_of_the_service_is_refused_at_once(
     option: str, new_migrated_url: MakeDatabase, as_service: MakeDatabase
 ) -> None:
     source, target = new_migrated_url("postgres"), new_migrated_url("postgres")
-    # Found out by the comparison, so only after the role.
+    # The comparison would find this row, but the role is checked first.
     execute(target, insert("mallory"))
     if option == "--from":
         source = as_service(source)
     else:
         target = as_service(target)
-    said = refused(source, target)
-    assert said == (
-        f"taskwell copy: {option}: The role may not do this (permission denied for sequence task_id_seq). "
+    message = refused(source, target)
+    assert message == (
+        f"taskwell copy: {option}: The role lacks a right (permission denied for sequence task_id_seq). "
         "Nothing was changed. Name the role that owns the tables.\n"
     )
 
 
-def test_a_row_that_no_service_made_is_not_left_behind_in_silence(databases: tuple[str, str]) -> None:
+def test_a_row_that_the_copy_misses_is_an_error(databases: tuple[str, str]) -> None:
     source, target = databases
     execute(source, "INSERT INTO owner VALUES ('', 1, 1)")
-    assert "--to does not give back every owner as --from has it" in refused(source, target)
+    assert "The owner rows read back from --to differ from --from" in refused(source, target)
 
 
 @pytest.mark.parametrize("option", ["--from", "--to"])
 @pytest.mark.parametrize("engine", ["sqlite", "postgres"])
-def test_a_database_without_this_versions_schema_is_refused_with_what_to_do(
+def test_a_database_with_another_schema_is_refused_with_a_remedy(
     option: str, engine: str, new_migrated_url: MakeDatabase, new_database_url: MakeDatabase
 ) -> None:
     bad, good = new_database_url(engine), new_migrated_url("sqlite")
     source, target = (bad, good) if option == "--from" else (good, bad)
     done = command(source, target)
     assert done.status == 1
-    said = f"taskwell copy: {option}: The database's schema is not this version's. Run: taskwell migrate"
-    assert done.stderr.startswith(said)
+    message = (
+        f"taskwell copy: {option}: The database schema does not match this version of Taskwell. Run: taskwell migrate"
+    )
+    assert done.stderr.startswith(message)
     if engine == "sqlite":
         assert not Path(bad.removeprefix("sqlite:///")).exists()
     upgrade(parse_database_url(bad))
@@ -490,7 +517,7 @@ def test_a_database_without_this_versions_schema_is_refused_with_what_to_do(
     assert "Run the newer version" in command(source, target).stderr
 
 
-def test_a_server_that_is_not_there_is_named_and_the_password_is_not(new_migrated_url: MakeDatabase) -> None:
+def test_an_unreachable_server_is_named_without_the_password(new_migrated_url: MakeDatabase) -> None:
     source = new_migrated_url("sqlite")
     done = command(source, "postgresql://taskwell:hunter2@127.0.0.1:1/postgres")
     assert done.status == 1
@@ -501,12 +528,12 @@ def test_a_server_that_is_not_there_is_named_and_the_password_is_not(new_migrate
 @pytest.mark.parametrize(
     ("source", "target", "reason"),
     [
-        ("sqlite:///a.db", "sqlite:///a.db", "--to: is the same database as --from; name another"),
+        ("sqlite:///a.db", "sqlite:///a.db", "--to: names the same database as --from; name another one"),
         ("", "sqlite:///a.db", "--from: must begin with postgresql:// or sqlite:///"),
         ("sqlite:///a.db", "postgres://taskwell:hun/ter2@host/db", "--to: has "),
     ],
 )
-def test_a_url_that_cannot_be_meant_is_wrong_use(
+def test_an_unusable_url_is_wrong_usage(
     source: str, target: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""The access log: a line for each request, whole and not lost, though lines are written in batches."""
+"""The access log: one complete line for each request, although lines are written in batches."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ LINE = re.compile(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_what_was_answered_is_in_the_log_when_the_service_ends(workers: int, tmp_path: Path) -> None:
+def test_every_request_is_in_the_log_when_the_service_has_stopped(workers: int, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/taskwell.db"
     upgrade(parse_database_url(url))
     with serving(tmp_path, "serve", "--workers", str(workers), **production(url)) as server:
@@ -31,7 +31,7 @@ def test_what_was_answered_is_in_the_log_when_the_service_ends(workers: int, tmp
     assert [line for line in lines if not LINE.fullmatch(line)] == []
 
 
-def test_without_the_level_info_there_is_none(caplog: pytest.LogCaptureFixture) -> None:
+def test_above_the_level_info_there_is_no_access_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     access_log = AccessLog()
     access_log.note("an-id", "GET", "/", 200, 0.001)
@@ -40,7 +40,7 @@ def test_without_the_level_info_there_is_none(caplog: pytest.LogCaptureFixture) 
     assert caplog.messages == []
 
 
-def test_writes_are_of_whole_lines_and_small_enough_not_to_be_torn(caplog: pytest.LogCaptureFixture) -> None:
+def test_each_write_has_whole_lines_and_fits_into_a_pipe(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
     async def log() -> None:

@@ -26,8 +26,8 @@ from taskwell.errors import DatabaseError
 from taskwell.migrations import HEAD, runner
 
 NOW = "'2026-11-21 10:30:00.000000'"
-MIGRATED = f"The database was migrated to revision {HEAD}.\n"
-ALREADY = f"The database is at revision {HEAD} already.\n"
+MIGRATED = f"Migrated the database to revision {HEAD}.\n"
+ALREADY = f"The database is already at revision {HEAD}.\n"
 WAITING = "The database is locked, most likely by another migration; waiting for it.\n"
 
 DEFINITIONS = {

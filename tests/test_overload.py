@@ -1,4 +1,4 @@
-"""Overload: more requests in flight than the service takes are turned away at once, and nobody else is."""
+"""Overload: requests beyond the maximum in flight are shed at once, and no others are."""
 
 import asyncio
 import socket
@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from http.client import HTTPResponse
-from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -15,22 +14,22 @@ import pytest
 
 from support.problem import assert_problem
 from support.service import Client, Json, Service, running, sign
-from taskwell.server.protocol import TURNED_AWAY_SECONDS
+from taskwell.server.protocol import PAUSE_SECONDS
 
 MAX_IN_FLIGHT = 3
 
 
-@pytest.fixture(params=["on", "off"])
-def narrow(request: pytest.FixtureRequest, new_database_url: Callable[[str], str]) -> Iterator[Service]:
-    """A service that takes three requests at once, though it has connections for more."""
-    settings: dict[str, Any] = {"TASKWELL_MAX_IN_FLIGHT": str(MAX_IN_FLIGHT), "TASKWELL_DISPATCHER": request.param}
-    with running("postgres", DATABASE_URL=new_database_url("postgres"), **settings) as service:
+@pytest.fixture
+def narrow(new_database_url: Callable[[str], str]) -> Iterator[Service]:
+    """A service that serves three requests at once, though it has connections for more."""
+    url = new_database_url("postgres")
+    with running("postgres", DATABASE_URL=url, TASKWELL_MAX_IN_FLIGHT=str(MAX_IN_FLIGHT)) as service:
         yield service
 
 
 @asynccontextmanager
 async def blocked(service: Service, client: Client) -> AsyncIterator[None]:
-    """Holds the row that every write of the client's user needs."""
+    """Locks the row that every write of the client's user needs."""
     connection = await asyncpg.connect(service.url_of_database)
     async with connection.transaction():
         await connection.execute("SELECT FROM owner WHERE user_id = $1 FOR UPDATE", client.user)
@@ -39,20 +38,23 @@ async def blocked(service: Service, client: Client) -> AsyncIterator[None]:
 
 
 async def fill(service: Service, client: Client) -> "list[asyncio.Task[Json]]":
-    """Has the service work on as many requests as it takes."""
+    """Sends as many requests as the service serves at once; they wait for the locked row."""
     taken = [asyncio.create_task(asyncio.to_thread(client.create, str(number))) for number in range(MAX_IN_FLIGHT)]
-    await asyncio.to_thread(_wait_until_full, service)
+    await _wait_until_full(service)
     return taken
 
 
-def _wait_until_full(service: Service) -> None:
+async def _wait_until_full(service: Service) -> None:
+    """Waits until each of the requests waits for the row's lock."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    connection = await asyncpg.connect(service.url_of_database)
     deadline = time.monotonic() + 5
-    while len(service.state["in_flight"]) < MAX_IN_FLIGHT:
+    while await connection.fetchval(waiting) < MAX_IN_FLIGHT:
         assert time.monotonic() < deadline
-        time.sleep(0.01)
+    await connection.close()
 
 
-def test_what_is_too_much_is_turned_away_at_once_and_what_was_taken_is_done(narrow: Service) -> None:
+def test_requests_beyond_the_maximum_are_shed_at_once_and_the_others_are_served(narrow: Service) -> None:
     client, other = narrow.client(), narrow.client()
     client.create("first")
 
@@ -66,7 +68,7 @@ def test_what_is_too_much_is_turned_away_at_once_and_what_was_taken_is_done(narr
                 assert_problem(answer, 503, "OVERLOADED")
                 assert int(answer.headers["retry-after"]) > 0
             assert_problem(await asyncio.to_thread(narrow.http.get, other.home), 401, "AUTH_MISSING")
-            # What does not ask for tasks is answered as ever.
+            # Requests that are not about tasks are not shed.
             assert (await asyncio.to_thread(narrow.http.get, "/health")).status_code == 200
             assert (await asyncio.to_thread(narrow.http.get, "/health/ready")).status_code == 200
         assert {(await task)["title"] for task in taken} == {"0", "1", "2"}
@@ -76,7 +78,7 @@ def test_what_is_too_much_is_turned_away_at_once_and_what_was_taken_is_done(narr
     assert len(client.titles()) == 1 + MAX_IN_FLIGHT
 
 
-def test_who_asks_again_at_once_is_heard_a_moment_later(narrow: Service) -> None:
+def test_a_client_whose_request_was_shed_and_that_retries_at_once_waits_a_moment(narrow: Service) -> None:
     client = narrow.client()
     client.create("first")
     address = urlsplit(narrow.url)
@@ -99,12 +101,12 @@ def test_who_asks_again_at_once_is_heard_a_moment_later(narrow: Service) -> None
             await asyncio.gather(*taken)
             later = await asyncio.to_thread(ask, connection)
         assert [first[0], again[0], later[0]] == [503, 503, 200]
-        assert again[1] > TURNED_AWAY_SECONDS / 2
+        assert again[1] > PAUSE_SECONDS / 2
 
     asyncio.run(main())
 
 
-def test_slow_uploads_keep_nobody_out(narrow: Service) -> None:
+def test_slow_uploads_do_not_keep_others_out(narrow: Service) -> None:
     client = narrow.client()
     address = urlsplit(narrow.url)
     head = (
@@ -126,7 +128,7 @@ def test_slow_uploads_keep_nobody_out(narrow: Service) -> None:
         upload.close()
 
 
-def test_the_log_tells_of_them_in_one_line(narrow: Service, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_has_one_line_for_all_shed_requests(narrow: Service, caplog: pytest.LogCaptureFixture) -> None:
     client = narrow.client()
     client.create("first")
 
@@ -140,11 +142,11 @@ def test_the_log_tells_of_them_in_one_line(narrow: Service, caplog: pytest.LogCa
 
     asyncio.run(main())
     lines = [record.getMessage() for record in caplog.records if record.name == "taskwell.problems"]
-    assert lines == [f"4 requests were turned away, as {MAX_IN_FLIGHT} were in flight"]
+    assert lines == [f"shed 4 requests: {MAX_IN_FLIGHT} were in flight, the maximum"]
 
 
-def test_a_burst_loses_nothing_and_does_nothing_twice(narrow: Service) -> None:
-    """Each request is either done or turned away; the next one after the burst is done."""
+def test_a_burst_loses_no_request_and_serves_none_twice(narrow: Service) -> None:
+    """Each request is either served or shed, and the next one after the burst is served."""
     client = narrow.client()
     with ThreadPoolExecutor(30) as threads:
         jobs = [threads.submit(client.request, "POST", json={"title": str(number)}) for number in range(150)]

@@ -1,6 +1,6 @@
-"""The service against its own document, by a client that tries to find where the two differ.
+"""Schemathesis looks for differences between the service and its OpenAPI document.
 
-Two users take part as peers: without them schemathesis skips, in silence, its check for reading another's objects.
+It runs with two users as peers. Without them it silently skips its check for access to another user's objects.
 """
 
 import json
@@ -13,14 +13,13 @@ import pytest
 from starlette.requests import Request
 
 from support.service import Json, Service, running, sign
-from taskwell.auth.owner import authenticate
+from taskwell.auth.owner import Authenticator
 from taskwell.errors import AuthForbidden
-from taskwell.tasks import routes
 from taskwell.tasks.openapi import USER
 
 PEER = "user_xyz789"
 
-# Requests are mostly made as the user whom the document's examples name, so that most get past 403.
+# Most requests use the user from the document's examples, so most of them are not refused with 403.
 CONFIG = f"""
 [dictionaries.users]
 values = ["{USER}"]
@@ -45,7 +44,7 @@ def service(new_database_url: Callable[[str], str]) -> Iterator[Service]:
 
 
 def schemathesis(service: Service, directory: Path, *options: str) -> Json:
-    """The report of a run; its events are in `events.ndjson`."""
+    """Runs schemathesis and returns its report. The events are in `events.ndjson`."""
     users = [
         {"name": user, "fixedHeaders": [{"name": "Authorization", "value": f"Bearer {sign(user)}"}]}
         for user in (USER, PEER)
@@ -65,7 +64,7 @@ def schemathesis(service: Service, directory: Path, *options: str) -> Json:
 
 
 def requests_of(user: str, directory: Path) -> Iterator[tuple[str, str, int]]:
-    """Method, path and status of each request that was sent with the user's token."""
+    """Yields method, path and status of each request that was sent with the user's token."""
     users = json.loads((directory / "users.json").read_text())["auth"]
     header = next(entry["fixedHeaders"][0]["value"] for entry in users if entry["name"] == user)
     for line in (directory / "events.ndjson").read_text().splitlines():
@@ -76,7 +75,7 @@ def requests_of(user: str, directory: Path) -> Iterator[tuple[str, str, int]]:
                 yield request["method"], request["uri"], interaction["response"]["status_code"]
 
 
-def test_the_service_does_what_its_document_says(service: Service, tmp_path: Path) -> None:
+def test_the_service_behaves_as_its_document_says(service: Service, tmp_path: Path) -> None:
     report = schemathesis(service, tmp_path, "--max-examples=40")
     assert report["failures"] == [], report["text"]
     assert report["errors"] == [], report["text"]
@@ -86,30 +85,34 @@ def test_the_service_does_what_its_document_says(service: Service, tmp_path: Pat
     assert {phase: ran["status"] for phase, ran in report["phases"].items()} == dict.fromkeys(
         ["examples", "coverage", "fuzzing", "stateful"], "success"
     )
-    # Nothing is proved of an operation that only ever refused.
+    # If an operation refused every request, the run proves nothing about it.
     for operation, phases in report["valid_rates"].items():
         assert sum(rate["accepted"] for rate in phases.values()), operation
     assert len(report["valid_rates"]) == report["operations"]["total"]
-    peeked = list(requests_of(PEER, tmp_path))
-    assert any(f"/api/{USER}/tasks/" in path for _, path, _ in peeked), "nobody tried to read another's task"
-    assert {(method, status) for method, _, status in peeked} == {("GET", 403)}
+    by_the_peer = list(requests_of(PEER, tmp_path))
+    assert any(f"/api/{USER}/tasks/" in path for _, path, _ in by_the_peer), (
+        "the peer did not try to read the other user's task"
+    )
+    assert {(method, status) for method, _, status in by_the_peer} == {("GET", 403)}
 
 
 @pytest.mark.parametrize("open_to_strangers", ["tasks", "tasks and lists"])
-def test_a_service_that_believed_the_path_would_be_caught(
+def test_schemathesis_catches_a_service_that_trusts_the_path(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, open_to_strangers: str
 ) -> None:
-    async def believe_the_path(request: Request) -> None:
+    authenticate = Authenticator.__call__
+
+    async def trust_the_path(self: Authenticator, request: Request) -> None:
         try:
-            await authenticate(request)
+            await authenticate(self, request)
         except AuthForbidden:
             if open_to_strangers == "tasks" and "task_id" not in request.path_params:
                 raise
         request.state.owner = request.path_params["user_id"]
 
-    monkeypatch.setattr(routes, "authenticate", believe_the_path)
+    monkeypatch.setattr(Authenticator, "__call__", trust_the_path)
     report = schemathesis(service, tmp_path, "--phases=coverage", "--checks=object_level_authorization")
-    # What a peer finds in a list as well counts as shared by design.
+    # Schemathesis takes an object for shared if it is also in the list that the peer sees.
     violations = ["ObjectLevelAuthorizationViolation"] if open_to_strangers == "tasks" else []
     assert [failure["type"] for failure in report["failures"]] == violations, report["text"]
     assert 200 in {status for _, _, status in requests_of(PEER, tmp_path)}

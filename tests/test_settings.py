@@ -1,4 +1,4 @@
-"""Settings: what is refused, by name and with the remedy, and what is accepted."""
+"""Settings: which values are accepted, and which are rejected by name and with a remedy."""
 
 import re
 from pathlib import Path
@@ -24,8 +24,8 @@ ALIASES = {"JWT_SECRET_KEY", "BETTER_AUTH_PUBLIC_KEY_URL"}
         ({"DATABASE_URL": ""}, ["DATABASE_URL: is missing; set it to postgresql://"]),
         ({"DATABASE_URL": " \t"}, ["DATABASE_URL: is missing"]),
         ({"DATABASE_URL": "mysql://app:hunter2@db/tasks"}, ["DATABASE_URL: must begin with postgresql://"]),
-        ({"DATABASE_URL": "postgresql://a:hunter2@b/c?sslmod=x"}, ["DATABASE_URL: has parameters that are not known"]),
-        (WITHOUT_SECRET, ["BETTER_AUTH_URL: is missing; set it to where your Better Auth is"]),
+        ({"DATABASE_URL": "postgresql://a:hunter2@b/c?sslmod=x"}, ["DATABASE_URL: has unknown parameters"]),
+        (WITHOUT_SECRET, ["BETTER_AUTH_URL: is missing; set it to the URL of your Better Auth server"]),
         ({"BETTER_AUTH_SECRET": "hunter2"}, ["BETTER_AUTH_SECRET: is shorter than 32 bytes; make one with"]),
         ({"BETTER_AUTH_SECRET": SECRET[:31]}, ["BETTER_AUTH_SECRET: is shorter than 32 bytes"]),
         ({"BETTER_AUTH_SECRET": "change-me" * 5}, ["BETTER_AUTH_SECRET: is a well-known placeholder; make one with"]),
@@ -35,10 +35,10 @@ ALIASES = {"JWT_SECRET_KEY", "BETTER_AUTH_PUBLIC_KEY_URL"}
             {"BETTER_AUTH_SECRET": "better-auth-secret-12345678901234567890"},
             ["BETTER_AUTH_SECRET: is a well-known placeholder"],
         ),
-        ({"BETTER_AUTH_SECRET": "x" * 64}, ["BETTER_AUTH_SECRET: is a few characters repeated; make one with"]),
+        ({"BETTER_AUTH_SECRET": "x" * 64}, ["BETTER_AUTH_SECRET: repeats only a few characters; make one with"]),
         (
             {"BETTER_AUTH_SECRET": DEVELOPMENT_SECRET_PREFIX + SECRET},
-            ["BETTER_AUTH_SECRET: is the development secret, which a file of the working tree holds; set that of"],
+            ["BETTER_AUTH_SECRET: is the development secret, which is stored in the working tree; set the"],
         ),
         (
             WITHOUT_SECRET | {"JWT_SECRET_KEY": DEVELOPMENT_SECRET_PREFIX + SECRET},
@@ -51,9 +51,9 @@ ALIASES = {"JWT_SECRET_KEY", "BETTER_AUTH_PUBLIC_KEY_URL"}
             WITHOUT_SECRET | {"JWT_SECRET_KEY": SECRET, "JWT_JWKS_URL": "https://app.example"},
             ["JWT_JWKS_URL: contradicts JWT_SECRET_KEY"],
         ),
-        ({"TASKWELL_POOL_MAZ": "7"}, ["TASKWELL_POOL_MAZ: is no setting; did you mean TASKWELL_POOL_MAX?"]),
-        ({"taskwell_pool_max": "7"}, ["taskwell_pool_max: is no setting; did you mean TASKWELL_POOL_MAX?"]),
-        ({"TASKWELL_COLOUR": "hunter2"}, ["TASKWELL_COLOUR: is no setting; remove it"]),
+        ({"TASKWELL_POOL_MAZ": "7"}, ["TASKWELL_POOL_MAZ: is not a setting; did you mean TASKWELL_POOL_MAX?"]),
+        ({"taskwell_pool_max": "7"}, ["taskwell_pool_max: is not a setting; did you mean TASKWELL_POOL_MAX?"]),
+        ({"TASKWELL_COLOUR": "hunter2"}, ["TASKWELL_COLOUR: is not a setting; remove it"]),
         ({"TASKWELL_POOL_MAX": "many"}, ["TASKWELL_POOL_MAX: must be a valid integer"]),
         ({"TASKWELL_POOL_MAX": "0"}, ["TASKWELL_POOL_MAX: must be greater than or equal to 1"]),
         ({"TASKWELL_POOL_MAX": "4"}, ["TASKWELL_POOL_MAX: is less than TASKWELL_POOL_MIN; raise it, or lower"]),
@@ -84,7 +84,7 @@ ALIASES = {"JWT_SECRET_KEY", "BETTER_AUTH_PUBLIC_KEY_URL"}
                 "TASKWELL_LOG_LEVEL": "loud",
             },
             [
-                "TASKWELL_DATABASE_URL: is no setting",
+                "TASKWELL_DATABASE_URL: is not a setting",
                 "DATABASE_URL: is missing",
                 "BETTER_AUTH_SECRET: is shorter",
                 "TASKWELL_LOG_LEVEL: must be",
@@ -98,7 +98,7 @@ ALIASES = {"JWT_SECRET_KEY", "BETTER_AUTH_PUBLIC_KEY_URL"}
     ],
     ids=str,
 )
-def test_unusable_settings_are_refused_by_name_all_at_once(changes: dict[str, str], reasons: list[str]) -> None:
+def test_all_unusable_settings_are_rejected_at_once_by_name(changes: dict[str, str], reasons: list[str]) -> None:
     with pytest.raises(SettingsError) as refusal:
         Settings.read(GOOD | changes)
     lines = str(refusal.value).splitlines()
@@ -131,7 +131,7 @@ def test_usable_settings_are_accepted(changes: dict[str, str], name: str, value:
 @pytest.mark.parametrize(
     "secrets", [{"JWT_SECRET_KEY": SECRET} | WITHOUT_SECRET, {"JWT_SECRET_KEY": SECRET, "BETTER_AUTH_SECRET": SECRET}]
 )
-def test_the_secret_has_two_names(secrets: dict[str, str]) -> None:
+def test_the_secret_has_an_alias(secrets: dict[str, str]) -> None:
     assert SecretStr(SECRET) == Settings.read(GOOD | secrets).BETTER_AUTH_SECRET
 
 
@@ -177,7 +177,7 @@ BETTER_AUTH = ("https://app.example/api/auth/jwks", "https://app.example", ("htt
     ],
     ids=str,
 )
-def test_where_better_auth_is_says_the_rest(
+def test_the_url_of_better_auth_determines_key_set_issuer_and_audience(
     changes: dict[str, str], key_set_url: str, issuer: str, audiences: tuple[str, ...]
 ) -> None:
     settings = Settings.read(GOOD | SITE | changes)
@@ -188,18 +188,18 @@ def test_where_better_auth_is_says_the_rest(
     ("changes", "reason"),
     [
         ({"BETTER_AUTH_URL": "http://app.example"}, "BETTER_AUTH_URL: must begin with https://"),
-        ({"BETTER_AUTH_URL": "app.example"}, "BETTER_AUTH_URL: is no URL to fetch from"),
-        ({"BETTER_AUTH_URL": "https://"}, "BETTER_AUTH_URL: is no URL to fetch from"),
-        ({"BETTER_AUTH_URL": "https://app.example:port"}, "BETTER_AUTH_URL: is no URL to fetch from"),
-        ({"BETTER_AUTH_URL": "https://u:hunter2@app.example"}, "BETTER_AUTH_URL: is no URL to fetch from"),
-        ({"JWT_JWKS_URL": "https://:hunter2@app.example"}, "JWT_JWKS_URL: is no URL to fetch from"),
-        ({"JWT_JWKS_URL": "https://app.example/\x01"}, "JWT_JWKS_URL: is no URL to fetch from"),
-        ({"JWT_JWKS_URL": "https://app.example\\@b.example"}, "JWT_JWKS_URL: is no URL to fetch from"),
-        ({"JWT_JWKS_URL": "https://app.example/a b"}, "JWT_JWKS_URL: is no URL to fetch from"),
+        ({"BETTER_AUTH_URL": "app.example"}, "BETTER_AUTH_URL: is not a URL"),
+        ({"BETTER_AUTH_URL": "https://"}, "BETTER_AUTH_URL: is not a URL"),
+        ({"BETTER_AUTH_URL": "https://app.example:port"}, "BETTER_AUTH_URL: is not a URL"),
+        ({"BETTER_AUTH_URL": "https://u:hunter2@app.example"}, "BETTER_AUTH_URL: is not a URL"),
+        ({"JWT_JWKS_URL": "https://:hunter2@app.example"}, "JWT_JWKS_URL: is not a URL"),
+        ({"JWT_JWKS_URL": "https://app.example/\x01"}, "JWT_JWKS_URL: is not a URL"),
+        ({"JWT_JWKS_URL": "https://app.example\\@b.example"}, "JWT_JWKS_URL: is not a URL"),
+        ({"JWT_JWKS_URL": "https://app.example/a b"}, "JWT_JWKS_URL: is not a URL"),
         ({"BETTER_AUTH_URL": "https://app.example?a=b"}, "BETTER_AUTH_URL: has a query"),
-        ({"BETTER_AUTH_URL": "https://app.example/#a"}, "BETTER_AUTH_URL: is no URL to fetch from"),
-        ({"BETTER_AUTH_URL": "ftp://app.example"}, "BETTER_AUTH_URL: is no URL to fetch from"),
-        ({"JWT_JWKS_URL": "file:///etc/passwd"}, "JWT_JWKS_URL: is no URL to fetch from"),
+        ({"BETTER_AUTH_URL": "https://app.example/#a"}, "BETTER_AUTH_URL: is not a URL"),
+        ({"BETTER_AUTH_URL": "ftp://app.example"}, "BETTER_AUTH_URL: is not a URL"),
+        ({"JWT_JWKS_URL": "file:///etc/passwd"}, "JWT_JWKS_URL: is not a URL"),
         ({"BETTER_AUTH_PUBLIC_KEY_URL": "http://k.example"}, "BETTER_AUTH_PUBLIC_KEY_URL: must begin with https://"),
         (
             {"JWT_JWKS_URL": "https://a.example", "BETTER_AUTH_PUBLIC_KEY_URL": "https://b.example"},
@@ -207,32 +207,35 @@ def test_where_better_auth_is_says_the_rest(
         ),
         (
             {"BETTER_AUTH_URL": "", "JWT_JWKS_URL": "https://k.example", "JWT_AUDIENCE": "a"},
-            "JWT_ISSUER: is missing; without BETTER_AUTH_URL",
+            "JWT_ISSUER: is missing; it is required without",
         ),
         (
             {"BETTER_AUTH_URL": "", "JWT_JWKS_URL": "https://k.example", "JWT_ISSUER": "a"},
-            "JWT_AUDIENCE: is missing; without BETTER_AUTH_URL",
+            "JWT_AUDIENCE: is missing; it is required without",
         ),
-        ({"JWT_ALGORITHM": "HS256"}, "JWT_ALGORITHM: has HS256; here may stand ES256"),
-        ({"JWT_ALGORITHM": "EdDSA,none"}, "JWT_ALGORITHM: has none; here may stand"),
-        ({"BETTER_AUTH_URL": "", "BETTER_AUTH_SECRET": SECRET, "JWT_ALGORITHM": "ES256"}, "JWT_ALGORITHM: has ES256"),
+        ({"JWT_ALGORITHM": "HS256"}, "JWT_ALGORITHM: cannot be HS256; use ES256"),
+        ({"JWT_ALGORITHM": "EdDSA,none"}, "JWT_ALGORITHM: cannot be none; use"),
+        (
+            {"BETTER_AUTH_URL": "", "BETTER_AUTH_SECRET": SECRET, "JWT_ALGORITHM": "ES256"},
+            "JWT_ALGORITHM: cannot be ES256",
+        ),
     ],
     ids=str,
 )
-def test_an_auth_server_that_cannot_be_trusted_is_refused(changes: dict[str, str], reason: str) -> None:
+def test_an_unsafe_auth_server_is_rejected(changes: dict[str, str], reason: str) -> None:
     with pytest.raises(SettingsError) as refusal:
         Settings.read(GOOD | SITE | changes)
     assert str(refusal.value).startswith(reason)
     assert "hunter2" not in str(refusal.value)
 
 
-def test_the_development_secret_is_for_development() -> None:
+def test_the_development_secret_is_accepted_only_in_development() -> None:
     secret = DEVELOPMENT_SECRET_PREFIX + SECRET
     settings = Settings.read(GOOD | {"BETTER_AUTH_SECRET": secret}, development=True)
     assert SecretStr(secret) == settings.BETTER_AUTH_SECRET
 
 
-def test_settings_print_without_what_is_secret() -> None:
+def test_printing_settings_reveals_no_secret() -> None:
     settings = Settings.read(GOOD)
     assert SECRET not in f"{settings!r} {settings}"
     assert "hunter2" not in f"{settings!r} {settings}"
@@ -243,7 +246,7 @@ OTHER = "postgresql://owner:hunter2@direct.example/tasks"
 
 
 @pytest.mark.parametrize(
-    ("served", "migrated", "meant"),
+    ("database_url", "migration_url", "expected"),
     [
         (NEON.format("-pooler"), "", NEON.format("")),
         (NEON.format("-pooler"), OTHER, OTHER),
@@ -252,13 +255,15 @@ OTHER = "postgresql://owner:hunter2@direct.example/tasks"
         ("sqlite:///taskwell.db", "", "sqlite:///taskwell.db"),
     ],
 )
-def test_migrations_run_where_they_are_told_or_else_past_the_pooler(served: str, migrated: str, meant: str) -> None:
-    given = GOOD | {"DATABASE_URL": served, "MIGRATION_DATABASE_URL": migrated}
-    assert Settings.read(given).migration_url == read_migration_url(given) == parse_database_url(meant)
-    assert parse_database_url(served) == Settings.read(given).DATABASE_URL
+def test_migrations_use_their_own_url_or_bypass_the_pooler(
+    database_url: str, migration_url: str, expected: str
+) -> None:
+    given = GOOD | {"DATABASE_URL": database_url, "MIGRATION_DATABASE_URL": migration_url}
+    assert Settings.read(given).migration_url == read_migration_url(given) == parse_database_url(expected)
+    assert parse_database_url(database_url) == Settings.read(given).DATABASE_URL
 
 
-def test_to_migrate_one_url_is_enough() -> None:
+def test_either_url_is_enough_for_migrations() -> None:
     assert read_migration_url({"MIGRATION_DATABASE_URL": OTHER}) == parse_database_url(OTHER)
     assert read_migration_url({"DATABASE_URL": OTHER}) == parse_database_url(OTHER)
 
@@ -270,14 +275,17 @@ def test_to_migrate_one_url_is_enough() -> None:
         ({"DATABASE_URL": "mysql://a:hunter2@b/c"}, "DATABASE_URL: must begin with"),
         ({"DATABASE_URL": "mysql://a:hunter2@b/c", "MIGRATION_DATABASE_URL": OTHER}, "DATABASE_URL: must begin with"),
         ({"MIGRATION_DATABASE_URL": "mysql://a:hunter2@b/c"}, "MIGRATION_DATABASE_URL: must begin with"),
-        ({"MIGRATION_DATABASE_URL": "sqlite:///x.db"}, "MIGRATION_DATABASE_URL: names another kind of database than"),
+        (
+            {"MIGRATION_DATABASE_URL": "sqlite:///x.db"},
+            "MIGRATION_DATABASE_URL: must name the same kind of database as",
+        ),
         (
             {"DATABASE_URL": "sqlite:///x.db", "MIGRATION_DATABASE_URL": OTHER},
-            "MIGRATION_DATABASE_URL: names another kind of database than DATABASE_URL; correct it, or unset it",
+            "MIGRATION_DATABASE_URL: must name the same kind of database as DATABASE_URL; correct it or unset it",
         ),
     ],
 )
-def test_urls_of_databases_are_refused_alike_by_every_command(urls: dict[str, str], reason: str) -> None:
+def test_every_command_rejects_a_database_url_with_the_same_message(urls: dict[str, str], reason: str) -> None:
     for read in (Settings.read, read_migration_url):
         with pytest.raises(SettingsError) as refusal:
             read(GOOD | urls)
@@ -300,10 +308,10 @@ def _as_documented(default: object) -> str:
     return f"`{default}`" if default not in (None, ()) else "none"
 
 
-def test_the_example_names_every_setting_and_is_no_working_setting_itself() -> None:
+def test_the_example_names_every_setting_and_needs_to_be_filled_in() -> None:
     lines = (ROOT / ".env.example").read_text().splitlines()
     named = {found[1] for line in lines if (found := re.match(r"#?([A-Z_]+)=", line))}
     assert named == set(Settings.model_fields)
-    in_force = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    active = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     with pytest.raises(SettingsError, match=r"\ABETTER_AUTH_URL: is missing[^\n]*\Z"):
-        Settings.read(in_force)
+        Settings.read(active)

@@ -1,4 +1,4 @@
-"""A connection to PostgreSQL is as private as its URL says."""
+"""A connection to PostgreSQL is encrypted and verified as its URL says."""
 
 import asyncio
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from taskwell.errors import DatabaseError
 
 @dataclass
 class Encrypted:
-    """A server that speaks TLS under `127.0.0.1`, by a certificate that only the file OURS vouches for."""
+    """A TLS server on 127.0.0.1. In its parameters, OURS stands for the file of its certificate authority."""
 
     url: str
 
     def encryption(self, host: str, parameters: str) -> str | None:
-        """The connection's cipher, as the server tells it."""
-        there, _, authority = self.url.replace("127.0.0.1", host).partition("?sslmode=verify-full&sslrootcert=")
-        url = parse_database_url(f"{there}?{parameters.replace('OURS', authority)}")
+        """Returns the cipher of a connection according to the server, or None without TLS."""
+        address, _, authority = self.url.replace("127.0.0.1", host).partition("?sslmode=verify-full&sslrootcert=")
+        url = parse_database_url(f"{address}?{parameters.replace('OURS', authority)}")
         assert isinstance(url, PostgresURL)
         return asyncio.run(_cipher(url))
 
@@ -56,12 +56,12 @@ def encrypted() -> Encrypted:
         ("127.0.0.1", "sslrootcert=OURS"),
     ],
 )
-def test_what_asks_for_encryption_gets_it(encrypted: Encrypted, host: str, parameters: str) -> None:
+def test_a_url_that_asks_for_encryption_gets_it(encrypted: Encrypted, host: str, parameters: str) -> None:
     assert encrypted.encryption(host, parameters)
 
 
 @pytest.mark.parametrize("parameters", ["", "sslmode=disable"])
-def test_on_this_machine_there_is_none_unless_it_is_asked_for(encrypted: Encrypted, parameters: str) -> None:
+def test_on_this_machine_a_connection_is_encrypted_only_on_request(encrypted: Encrypted, parameters: str) -> None:
     assert encrypted.encryption("127.0.0.1", parameters) is None
 
 
@@ -79,9 +79,7 @@ def test_on_this_machine_there_is_none_unless_it_is_asked_for(encrypted: Encrypt
         ("127.0.0.1", "sslrootcert=ANOTHERS"),
     ],
 )
-def test_a_certificate_that_nobody_vouches_for_is_refused(
-    encrypted: Encrypted, host: str, parameters: str, tmp_path: Path
-) -> None:
+def test_an_untrusted_certificate_is_refused(encrypted: Encrypted, host: str, parameters: str, tmp_path: Path) -> None:
     (tmp_path / "another.crt").write_text(Authority().certificate)
     with pytest.raises(DatabaseError) as refusal:
         encrypted.encryption(host, parameters.replace("ANOTHERS", str(tmp_path / "another.crt")))

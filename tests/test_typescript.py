@@ -1,4 +1,4 @@
-"""The types that TypeScript users generate from the document, and what their compiler makes of them."""
+"""The types that TypeScript users generate from the OpenAPI document compile, and reject wrong requests."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""Database URLs, as people paste them."""
+"""Database URLs in the forms that people paste."""
 
 from pathlib import Path
 
@@ -107,7 +107,7 @@ def postgres(**members: object) -> PostgresURL:
         ],
     ],
 )
-def test_a_postgres_url_means_what_it_says(text: str, members: dict[str, object]) -> None:
+def test_a_postgresql_url_is_understood(text: str, members: dict[str, object]) -> None:
     assert parse_database_url(text) == postgres(**members)
 
 
@@ -155,52 +155,55 @@ def test_an_sqlite_url_names_a_file(text: str, path: str) -> None:
         ("postgresql://app:hunter2@db.example/tasks?ssl=true&sslkey=hunter2", ": sslkey;"),
         ("postgresql://app:hunter2@db.example/tasks?ssl=on", "one of disable, allow"),
         ("postgresql://app:hunter2@db.example/tasks?ssl=require&sslmode=require", ": ssl;"),
-        ("postgresql://app:hunter2@db.example/tasks?pgbouncer=true&pgbouncer=true", "more than once: pgbouncer"),
+        ("postgresql://app:hunter2@db.example/tasks?pgbouncer=true&pgbouncer=true", "repeated parameters: pgbouncer"),
         ("postgresql://app:hunter2@one.example:5432,two.example:5432/tasks", "several hosts"),
         ("postgresql+pg8000://app:hunter2@db.example/tasks", "must begin with"),
         ("postgresql://app:hunter2@db.example/tasks?schema=hunter2", "schema;"),
         ("postgresql://app:hunter2@db.example/tasks?options=-csearch_path%3Dhunter2", "options;"),
         ("postgresql://app:hunter2@db.example/tasks?channel_binding=hunter2", "one of disable, prefer, require"),
-        ("postgresql://app:hunter2@db.example/tasks?channel_binding=require&sslmode=disable", "which needs TLS"),
+        ("postgresql://app:hunter2@db.example/tasks?channel_binding=require&sslmode=disable", "which requires TLS"),
         ("postgresql://app@db.example/tasks?password=hunter2", "password;"),
         ("postgresql://app:hunter2@db.example/tasks?options=endpoint%3Dep-1%20-csearch_path%3Dx", "options;"),
         ("postgresql://app:hunter2@db.example/tasks?options=endpoint%3D", "options;"),
-        ("postgresql://app:hunter2@db.example/tasks?sslmode=disable&sslaccept=strict", "sslaccept=strict, which needs"),
+        (
+            "postgresql://app:hunter2@db.example/tasks?sslmode=disable&sslaccept=strict",
+            "sslaccept=strict, which requires",
+        ),
         ("postgresql://app:hunter2@db.example/tasks?sslaccept=hunter2", "one of strict, accept_invalid_certs"),
         *[
             (
                 f"postgresql://app:hunter2@db.example/tasks?sslmode={mode}&sslrootcert={root}",
-                f"sslrootcert, which needs verified TLS, and sslmode={mode};",
+                f"sslrootcert, which requires verified TLS, but also sslmode={mode};",
             )
             for mode in ("disable", "allow", "prefer")
             for root in ("/etc/ca.pem", "system")
         ],
-        ("postgresql://app:hunter2@db..example/tasks", "has a host that cannot be one"),
-        ("postgresql://app:hunter2@.example/tasks", "has a host that cannot be one"),
+        ("postgresql://app:hunter2@db..example/tasks", "has an invalid host"),
+        ("postgresql://app:hunter2@.example/tasks", "has an invalid host"),
         (f"postgresql://app:hunter2@{'x' * 64}.example/tasks", "1 to 63 characters"),
-        ("postgresql://app:hunter2@db%FF.example/tasks", "has a host that cannot be one"),
+        ("postgresql://app:hunter2@db%FF.example/tasks", "has an invalid host"),
         ("postgresql://app:hunter2@db.example/tasks?host=/tmp", ": host;"),
         ("postgresql://app:hunter2@/tasks?host=db.example", "must be of the form"),
-        ("postgresql://app:hunter2@/tasks?host=/tmp&host=/run", "more than once: host"),
+        ("postgresql://app:hunter2@/tasks?host=/tmp&host=/run", "repeated parameters: host"),
         ("postgresql://:hunter2@/tasks?host=/tmp", "must be of the form"),
         ("postgresql://app:hunter2@db.example/tasks?sslmode=", "one of disable, allow"),
         ("postgresql://app:hunter2@db.example/tasks?sslmode=REQUIRE", "one of disable, allow"),
-        ("postgresql://app:hunter2@db.example/tasks?sslmode=disable&sslmode=require", "more than once: sslmode"),
+        ("postgresql://app:hunter2@db.example/tasks?sslmode=disable&sslmode=require", "repeated parameters: sslmode"),
         ("sqlite://", "must name a file"),
         ("sqlite:///", "must name a file"),
         ("sqlite://taskwell.db", "must name a file"),
         ("sqlite:///:memory:", "must name a file"),
-        ("sqlite:///taskwell.db?mode=ro", "must have no parameters"),
+        ("sqlite:///taskwell.db?mode=ro", "must not have parameters"),
     ],
 )
-def test_what_cannot_be_used_is_refused_with_the_remedy_and_without_the_password(text: str, remedy: str) -> None:
+def test_an_unusable_url_is_refused_with_a_remedy_and_without_the_password(text: str, remedy: str) -> None:
     with pytest.raises(InvalidDatabaseURL) as refusal:
         parse_database_url(text)
     assert remedy in str(refusal.value)
     assert PASSWORD not in str(refusal.value)
 
 
-def test_a_password_is_not_in_what_is_printed() -> None:
+def test_printing_a_url_does_not_reveal_the_password() -> None:
     assert PASSWORD not in f"{postgres()!r} {postgres()}"
 
 
@@ -215,6 +218,6 @@ def test_a_password_is_not_in_what_is_printed() -> None:
         ("localhost", "localhost"),
     ],
 )
-def test_the_direct_form_goes_past_neons_pooler_and_changes_nothing_else(host: str, known: str) -> None:
+def test_the_direct_url_bypasses_neons_pooler_and_changes_nothing_else(host: str, known: str) -> None:
     assert direct(postgres(host=host)) == postgres(host=known)
     assert direct(SQLiteURL(Path(host))) == SQLiteURL(Path(host))

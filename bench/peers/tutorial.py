@@ -1,8 +1,8 @@
-"""The code that tutorials teach and public projects have: synchronous FastAPI endpoints, a SQLModel session for each request.
+"""The code that tutorials teach and public projects use: synchronous FastAPI endpoints, and a SQLModel session per request.
 
-It is written as their documentation has it: `Session` and user as dependencies, `response_model`, `add`, `commit`,
-`refresh`, PyJWT for each request. Its table is its own, since a task there has no revision; the rows and the index
-that lists need are the same.
+It follows the libraries' documentation: `Session` and user as dependencies, `response_model`, `add`, `commit`,
+`refresh`, and PyJWT for each request. It has its own table, because its tasks have no revision. The rows, and the index
+that lists need, are the same.
 """
 
 # ruff: noqa: FAST003 - `user_id` is the dependency's
@@ -18,7 +18,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import BigInteger, Column, DateTime, Identity, Index
 from sqlmodel import Field, Session, SQLModel, col, create_engine, func, select
 
-# As many connections as the others have.
+# The same number of connections as the other servers.
 engine = create_engine(
     os.environ["DATABASE_URL"].replace("postgresql://", "postgresql+psycopg://"), pool_size=20, max_overflow=0
 )

@@ -1,4 +1,4 @@
-"""Taskwell: the task API that a full-stack team puts behind its own front end."""
+"""Taskwell: a task API to put behind your own front end."""
 
 from importlib.metadata import version
 

@@ -1,8 +1,8 @@
 """The application: the one place where everything meets."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from typing import TypedDict, cast
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import cast
 
 import httpx2
 from fastapi import FastAPI
@@ -15,37 +15,32 @@ import taskwell
 from taskwell import health
 from taskwell.auth.jwks_client import DIRECTLY, KeySet, fetch_from
 from taskwell.auth.keys import Keys, SharedSecret
+from taskwell.auth.owner import Authenticator
 from taskwell.auth.tokens import Verifier
-from taskwell.database.interface import Database, Query
+from taskwell.database.interface import Database
 from taskwell.database.postgres import PostgresDatabase
 from taskwell.database.sqlite import SQLiteDatabase
 from taskwell.database.urls import PostgresURL
-from taskwell.deadline import Deadline
-from taskwell.errors import Problem, RequestTimeout
-from taskwell.http import docs
+from taskwell.errors import Problem
+from taskwell.http import docs, openapi
+from taskwell.http.body import BodyReader
 from taskwell.http.cors import CORS
-from taskwell.http.endpoint import Dispatcher
-from taskwell.http.error_responses import handle_http_exception, handle_problem, handle_validation_error
+from taskwell.http.endpoint import EndpointEngine
+from taskwell.http.error_responses import handle_error, handle_validation_error
 from taskwell.http.limits import InFlight
-from taskwell.http.middleware import LastResort, RequestLayer
+from taskwell.http.middleware import LastResort, RequestMiddleware
 from taskwell.migrations.check import schema_revision
 from taskwell.settings import Settings
 from taskwell.tasks import routes
 from taskwell.tasks.repository import TaskRepository
 
 
-class State(TypedDict):
-    """What a request finds in `request.state`."""
-
-    verifier: Verifier
-    tasks: TaskRepository
-    schema_revision: Query
-    body_deadline: Deadline
-    in_flight: InFlight
+class State(health.State, routes.State):
+    """What the lifespan gives to the route functions."""
 
 
 class Application(FastAPI):
-    """FastAPI's, behind layers that stand before its whole stack."""
+    """FastAPI behind middleware that stands in front of its whole stack."""
 
     front: ASGIApp
 
@@ -53,88 +48,84 @@ class Application(FastAPI):
         await self.front(scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
-        # Without its outermost layer, Starlette's answer to a bug, which `LastResort` gives in the one shape.
+        # Without the outermost one, Starlette's response to a bug. `LastResort` gives that response, in the one shape.
         return cast("ServerErrorMiddleware", super().build_middleware_stack()).app
 
     async def framework(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """FastAPI's own way."""
+        """Passes a request to FastAPI."""
         await super().__call__(scope, receive, send)
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The service as an ASGI application. Nothing is opened before its lifespan begins."""
+    """Returns the service as an ASGI application. It opens nothing before its lifespan begins."""
+    database = database_from(settings)
+    keys, key_resources = keys_from(settings)
+    state = State(tasks=TaskRepository(database), keys=keys, schema_revision=database.prepare(schema_revision))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[State]:
         del app
-        async with open_database(settings) as database, open_verifier(settings) as verifier:
-            yield State(
-                verifier=verifier,
-                tasks=TaskRepository(database),
-                schema_revision=database.prepare(schema_revision),
-                body_deadline=Deadline(settings.TASKWELL_BODY_TIMEOUT_SECONDS, RequestTimeout),
-                in_flight=InFlight(settings.TASKWELL_MAX_IN_FLIGHT),
-            )
+        async with AsyncExitStack() as stack:
+            for resource in (database, *key_resources):
+                await stack.enter_async_context(resource)
+            yield state
 
     app = Application(
         title="Taskwell",
         version=taskwell.__version__,
-        summary="Tasks of users, each for its owner alone.",
+        summary="Task lists, each visible to its owner alone.",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
         exception_handlers={
-            Problem: handle_problem,
-            HTTPException: handle_http_exception,
+            Problem: handle_error,
+            HTTPException: handle_error,
             RequestValidationError: handle_validation_error,
         },
     )
     app.include_router(routes.router)
     app.include_router(health.router)
+    openapi.complete(app)
     docs.add(app)
-    app.front = _in_front(app.framework, settings)
+    app.front = _middleware(
+        EndpointEngine(
+            app.framework,
+            app.routes,
+            authenticate=Authenticator(verifier_from(settings, keys)),
+            in_flight=InFlight(settings.TASKWELL_MAX_IN_FLIGHT),
+            bodies=BodyReader(settings.TASKWELL_BODY_TIMEOUT_SECONDS),
+        ),
+        settings,
+    )
     return app
 
 
-def _in_front(app: ASGIApp, settings: Settings) -> ASGIApp:
-    """The layers in front of the framework's own. CORS stands outside the last resort, so that a page can read a 500."""
-    if settings.TASKWELL_DISPATCHER == "on":
-        app = Dispatcher(app, routes.router.routes)
+def _middleware(app: ASGIApp, settings: Settings) -> ASGIApp:
+    """Wraps `app` in what happens to every request. CORS stands outside the last resort, so that a page can read a 500."""
     app = LastResort(app)
     if settings.TASKWELL_CORS_ORIGINS:
         app = CORS(app, origins=settings.TASKWELL_CORS_ORIGINS)
-    return RequestLayer(app)
+    return RequestMiddleware(app)
 
 
-@asynccontextmanager
-async def open_verifier(settings: Settings) -> AsyncGenerator[Verifier]:
-    """What verifies tokens as `settings` say; while the context is entered, its keys are kept fresh."""
-    async with open_keys(settings) as keys:
-        yield Verifier(
-            keys,
-            issuer=settings.issuer,
-            audiences=settings.audiences,
-            algorithms=settings.JWT_ALGORITHM,
-        )
+def verifier_from(settings: Settings, keys: Keys) -> Verifier:
+    """Returns the verifier of tokens that `settings` describe."""
+    return Verifier(keys, issuer=settings.issuer, audiences=settings.audiences, algorithms=settings.JWT_ALGORITHM)
 
 
-@asynccontextmanager
-async def open_keys(settings: Settings) -> AsyncGenerator[Keys]:
-    """The keys that `settings` name: the shared secret, or the auth server's key set."""
+def keys_from(settings: Settings) -> tuple[Keys, Sequence[AbstractAsyncContextManager[object]]]:
+    """Returns the keys that `settings` name, and what must be entered, in order, to fetch and refresh them."""
     if settings.BETTER_AUTH_SECRET:
-        yield SharedSecret(settings.BETTER_AUTH_SECRET.get_secret_value())
-        return
-    async with (
-        httpx2.AsyncClient(mounts=DIRECTLY) as client,
-        KeySet(fetch_from(str(settings.key_set_url), client)).kept_fresh() as keys,
-    ):
-        yield keys
+        return SharedSecret(settings.BETTER_AUTH_SECRET.get_secret_value()), ()
+    client = httpx2.AsyncClient(mounts=DIRECTLY)
+    key_set = KeySet(fetch_from(str(settings.key_set_url), client))
+    return key_set, (client, key_set.kept_fresh())
 
 
-def open_database(settings: Settings) -> Database:
-    """The database that `settings` name; it opens when its context is entered."""
+def database_from(settings: Settings) -> Database:
+    """Returns the database that `settings` name. It opens when its context is entered."""
     url = settings.DATABASE_URL
     if isinstance(url, PostgresURL):
         return PostgresDatabase(

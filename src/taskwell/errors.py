@@ -1,4 +1,4 @@
-"""Every way in which a request can fail, and the one body that says so.
+"""Every way a request can fail, and the error that the client sees.
 
     Problem
     ├── InvalidRequest           VALIDATION_ERROR
@@ -7,6 +7,7 @@
     ├── AuthMissing              401  AUTH_MISSING
     ├── AuthInvalid              401  AUTH_INVALID
     ├── AuthForbidden            403  AUTH_FORBIDDEN
+    │   └── InsufficientScope    403
     ├── NotFound                 404  NOT_FOUND
     ├── MethodNotAllowed         405  METHOD_NOT_ALLOWED
     ├── RequestTimeout           408  REQUEST_TIMEOUT
@@ -18,25 +19,25 @@
     ├── InternalError            500  INTERNAL_ERROR
     ├── AuthUnavailable          503  AUTH_UNAVAILABLE
     └── Overloaded               503  OVERLOADED
-        └── TurnedAway           503
+        └── LoadShed             503
 
-Code that meets a failure raises one of these and goes no further; nothing between it and the
-handlers in `taskwell.http.problems` catches it.
+Code that finds a failure raises one of these. Nothing catches it before the handlers in
+`taskwell.http.error_responses`, which turn it into the response.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, TypedDict
 
 NO_FIELDS = "no_fields"
-"""The type of pydantic's error for a PATCH without a field. It is answered with 400; every other one with 422."""
+"""The pydantic error type of a PATCH without fields. It becomes status 400; all other validation errors become 422."""
 
 
 class SettingsError(ValueError):
-    """The settings cannot be used. The message has one line for each reason, with the remedy, and no secret."""
+    """The settings cannot be used. The message has one line for each reason, with the remedy, and contains no secret."""
 
 
 class Violation(TypedDict):
-    """One rule that the input broke: where, in words, and pydantic's name of the rule. Never the value."""
+    """One validation error: the place, a message, and pydantic's error type. Never the value."""
 
     loc: list[str | int]
     msg: str
@@ -44,9 +45,9 @@ class Violation(TypedDict):
 
 
 class Problem(Exception):
-    """A failure with an answer.
+    """A failure that becomes an error response.
 
-    `detail` is for the client and says what to do; `cause` is for the log alone.
+    `detail` tells the client what to do. `cause` only goes to the log.
     """
 
     status: ClassVar[int]
@@ -61,17 +62,17 @@ class Problem(Exception):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Headers that belong to this answer."""
+        """Response headers of this error."""
         return {"Retry-After": str(self.retry_after_seconds)} if self.retry_after_seconds else {}
 
     @property
     def members(self) -> Mapping[str, object]:
-        """Members of the body besides the four that every problem has."""
+        """Body members in addition to the four that every error has."""
         return {}
 
 
 class InvalidRequest(Problem):
-    """The input breaks a rule; `violations` names each one."""
+    """The input is invalid; `violations` lists every reason."""
 
     code = "VALIDATION_ERROR"
 
@@ -85,21 +86,21 @@ class InvalidRequest(Problem):
 
 
 class MalformedRequest(InvalidRequest):
-    """The body is not JSON, or asks for nothing."""
+    """The body is not JSON, or a PATCH has no fields."""
 
     status = 400
     default_detail = "The request is malformed."
 
 
 class UnprocessableRequest(InvalidRequest):
-    """The body is JSON of the wrong shape, or a parameter is out of its range."""
+    """The body is JSON of the wrong shape, or a parameter is invalid."""
 
     status = 422
-    default_detail = "The request breaks a rule."
+    default_detail = "The request is invalid."
 
 
 class AuthMissing(Problem):
-    """No bearer token was sent. The challenge carries no error code then: RFC 6750, section 3.1."""
+    """The request has no bearer token. The challenge then has no error code (RFC 6750, section 3.1)."""
 
     status = 401
     code = "AUTH_MISSING"
@@ -111,7 +112,7 @@ class AuthMissing(Problem):
 
 
 class AuthInvalid(Problem):
-    """The token is not accepted. One wording for every cause; the cause is in the log."""
+    """The token is not accepted. The client sees the same text for every cause; the log has the cause."""
 
     status = 401
     code = "AUTH_INVALID"
@@ -129,15 +130,27 @@ class AuthInvalid(Problem):
 
 
 class AuthForbidden(Problem):
-    """The token is good, but for another user than the path's."""
+    """The token is valid, but belongs to a different user than the one in the path."""
 
     status = 403
     code = "AUTH_FORBIDDEN"
-    default_detail = "The token belongs to another user than the one in the path."
+    default_detail = "The token belongs to a different user than the one in the path."
+
+
+class InsufficientScope(AuthForbidden):
+    """The OAuth access token lacks the scope that the method needs: RFC 6750, section 3.1."""
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"The access token needs the scope {scope}.")
+        self.scope = scope
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{self.scope}"'}
 
 
 class NotFound(Problem):
-    """No such task among the user's own, or no such route."""
+    """The user has no such task, or there is no such route."""
 
     status = 404
     code = "NOT_FOUND"
@@ -145,11 +158,11 @@ class NotFound(Problem):
 
 
 class MethodNotAllowed(Problem):
-    """The resource exists, the method does not. `allow` holds all methods of the path: RFC 9110, section 15.5.6."""
+    """The path does not support the method. `allow` lists those it supports (RFC 9110, section 15.5.6)."""
 
     status = 405
     code = "METHOD_NOT_ALLOWED"
-    default_detail = "This resource does not support the method; the Allow header names those it does."
+    default_detail = "This resource does not support the method. The Allow header lists the methods that it supports."
 
     def __init__(self, allow: Sequence[str] = ()) -> None:
         super().__init__()
@@ -161,11 +174,11 @@ class MethodNotAllowed(Problem):
 
 
 class RequestTimeout(Problem):
-    """The body did not arrive in time."""
+    """The request body did not arrive in time."""
 
     status = 408
     code = "REQUEST_TIMEOUT"
-    default_detail = "The request's body did not arrive in time. Send it again."
+    default_detail = "The request body did not arrive in time. Send the request again."
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -173,11 +186,11 @@ class RequestTimeout(Problem):
 
 
 class PayloadTooLarge(Problem):
-    """The body is larger than any valid one."""
+    """The body is larger than any valid body."""
 
     status = 413
     code = "PAYLOAD_TOO_LARGE"
-    default_detail = "The request's body is too large."
+    default_detail = "The request body is too large."
 
 
 class UnsupportedMediaType(Problem):
@@ -185,11 +198,11 @@ class UnsupportedMediaType(Problem):
 
     status = 415
     code = "UNSUPPORTED_MEDIA_TYPE"
-    default_detail = "Send JSON, declared by Content-Type: application/json."
+    default_detail = "Send JSON with the header Content-Type: application/json."
 
 
 class DatabaseError(Problem):
-    """The database failed or cannot be reached. A write may or may not have happened."""
+    """The database failed or cannot be reached. A write may have happened."""
 
     status = 500
     code = "DATABASE_ERROR"
@@ -198,37 +211,37 @@ class DatabaseError(Problem):
 
 
 class NotMigrated(DatabaseError):
-    """The database has another schema than this version's, or none."""
+    """The database has a different schema than this version requires, or none."""
 
-    default_detail = "The database's schema is not this version's. Run: taskwell migrate"
+    default_detail = "The database schema does not match this version of Taskwell. Run: taskwell migrate"
 
 
 class NotReady(DatabaseError):
-    """A part that the service needs is missing; the detail says which."""
+    """The service is not ready; the detail says which part is missing."""
 
     status = 503
     default_detail = "database: cannot be reached."
 
 
 class InternalError(Problem):
-    """A bug. Everything about it is in the log under the request's id, nothing in the body."""
+    """A bug. The log has the details under the request id; the body has none."""
 
     status = 500
     code = "INTERNAL_ERROR"
-    default_detail = "Something went wrong here. Report the request_id to the operator."
+    default_detail = "Something went wrong. Report the request_id to the operator."
 
 
 class AuthUnavailable(Problem):
-    """The keys that tokens are verified with cannot be had, and none are cached."""
+    """The keys that verify tokens cannot be fetched, and none are cached."""
 
     status = 503
     code = "AUTH_UNAVAILABLE"
-    default_detail = "Tokens cannot be verified at the moment. Try again in a moment."
+    default_detail = "Tokens cannot be verified right now. Try again in a moment."
     retry_after_seconds = 5
 
 
 class Overloaded(Problem):
-    """More work than the service will queue. Nothing was done."""
+    """There is more work than the service queues. Nothing was done."""
 
     status = 503
     code = "OVERLOADED"
@@ -236,5 +249,5 @@ class Overloaded(Problem):
     retry_after_seconds = 1
 
 
-class TurnedAway(Overloaded):
-    """More requests than are worked on at once. There may be thousands in a second, so the log has one line for all."""
+class LoadShed(Overloaded):
+    """The maximum number of requests is in flight. Thousands may be shed in a second, so they share a line of the log."""

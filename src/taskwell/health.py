@@ -1,17 +1,25 @@
-"""Is the process up, and can it do its job. Neither asks for a token."""
+"""Is the process up, and can it do its job? Neither endpoint needs a token."""
 
-from typing import Literal
+from typing import Literal, TypedDict
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 import taskwell
-from taskwell.auth.tokens import Verifier
+from taskwell.auth.keys import Keys
+from taskwell.database.interface import Query
 from taskwell.errors import AuthUnavailable, InternalError, NotMigrated, NotReady, Overloaded, Problem
 from taskwell.http.openapi import Responses, problem_responses
 from taskwell.migrations.check import check_schema
 
 router = APIRouter(tags=["health"])
+
+
+class State(TypedDict):
+    """What these functions need from the lifespan."""
+
+    keys: Keys
+    schema_revision: Query
 
 
 class Health(BaseModel):
@@ -50,11 +58,11 @@ async def health() -> Health:
 @router.get("/health/ready", responses=_ON_READY, response_description="It can.")
 async def ready(request: Request) -> Readiness:
     """Can it do its job: is the database reachable and migrated, are keys at hand?"""
-    verifier: Verifier = request.state.verifier
-    if not verifier.keys.ready:
+    state: State = request.scope["state"]
+    if not state["keys"].ready:
         raise AuthUnavailable(_NO_KEYS)
     try:
-        await check_schema(request.state.schema_revision)
+        await check_schema(state["schema_revision"])
     except NotMigrated as problem:
         raise NotReady(f"database: {problem.detail}", cause=problem.cause) from problem
     except Overloaded as problem:

@@ -1,6 +1,6 @@
-"""Every setting, read once at the door, refused by name when it is unsafe or contradicts another.
+"""All settings. They are read once, and rejected by name if one is unsafe or contradicts another.
 
-They are read by the command line; from then on only what builds the application sees them.
+The command line reads them. After that only the code that builds the application sees them.
 """
 
 import difflib
@@ -20,17 +20,17 @@ from pydantic import (
     field_validator,
 )
 
-from taskwell.auth.better_auth import AuthSite, check_url, parse_site
+from taskwell.auth.better_auth import AuthServer, check_key_set_url, parse_auth_server_url
 from taskwell.auth.jwks import ASYMMETRIC_ALGORITHMS
 from taskwell.database.urls import DatabaseURL, InvalidDatabaseURL, direct, parse_database_url
 from taskwell.errors import SettingsError
 from taskwell.http.origins import check_origin
 
-DEVELOPMENT_SECRET_PREFIX = "taskwell-development-only-"  # noqa: S105 - a mark, not a secret
+DEVELOPMENT_SECRET_PREFIX = "taskwell-development-only-"  # noqa: S105 - a marker, not a secret
 
 MIN_SECRET_BYTES = 32
 
-# With everything but letters and digits taken out. They stand in documentation and templates, so anybody can sign with them.
+# Lower-case letters and digits only. These appear in documentation and templates, so anybody can sign tokens with them.
 _PLACEHOLDERS = (
     "changeme",
     "secretsecret",
@@ -55,10 +55,10 @@ _KEY_SET_NAMES = ("BETTER_AUTH_URL", "JWT_JWKS_URL", "BETTER_AUTH_PUBLIC_KEY_URL
 _ALIASES = {"JWT_SECRET_KEY": "BETTER_AUTH_SECRET", "BETTER_AUTH_PUBLIC_KEY_URL": "JWT_JWKS_URL"}
 
 _NO_DATABASE = "is missing; set it to postgresql://user:password@host/database or sqlite:///taskwell.db"
-_ANOTHER_KIND = "names another kind of database than DATABASE_URL; correct it, or unset it"
+_ANOTHER_KIND = "must name the same kind of database as DATABASE_URL; correct it or unset it"
 _NO_AUTH_MODE = (
-    "is missing; set it to where your Better Auth is, like https://app.example, "
-    "or else BETTER_AUTH_SECRET to the secret that your auth server signs tokens with"
+    "is missing; set it to the URL of your Better Auth server, such as https://app.example, "
+    "or set BETTER_AUTH_SECRET to the secret that your auth server signs tokens with"
 )
 
 
@@ -69,8 +69,8 @@ def _database_url(text: object) -> DatabaseURL:
         raise ValueError(str(error)) from None
 
 
-def _site(url: object) -> AuthSite:
-    return parse_site(str(url))
+def _auth_server(url: object) -> AuthServer:
+    return parse_auth_server_url(str(url))
 
 
 def _strong(secret: SecretStr) -> SecretStr:
@@ -79,7 +79,7 @@ def _strong(secret: SecretStr) -> SecretStr:
     if any(word in re.sub(r"[^a-z0-9]", "", value.lower()) for word in _PLACEHOLDERS):
         raise ValueError(f"is a well-known placeholder; {remedy}")
     if len(set(value)) < _MIN_DIFFERENT_CHARACTERS <= len(value):
-        raise ValueError(f"is a few characters repeated; {remedy}")
+        raise ValueError(f"repeats only a few characters; {remedy}")
     if len(value.encode()) < MIN_SECRET_BYTES:
         raise ValueError(f"is shorter than {MIN_SECRET_BYTES} bytes; {remedy}")
     return secret
@@ -94,69 +94,65 @@ Origins = Annotated[tuple[Annotated[str, AfterValidator(check_origin)], ...], Be
 
 
 class Settings(BaseModel):
-    """The settings under their names in the environment."""
+    """The settings. Each field has the name of its environment variable."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     DATABASE_URL: Annotated[DatabaseURL, BeforeValidator(_database_url)]
-    """Where the tasks are: `postgresql://user:password@host/database`, or `sqlite:///taskwell.db`."""
+    """The database: `postgresql://user:password@host/database` or `sqlite:///taskwell.db`."""
 
     MIGRATION_DATABASE_URL: Annotated[DatabaseURL, BeforeValidator(_database_url)] | None = None
-    """The same database as migrations reach it: past a pooler, as the role that owns the tables. By default
-    `DATABASE_URL`, of Neon's pooler the direct form."""
+    """The URL that migrations use for the same database: without a pooler, as the role that owns the tables.
+    The default is `DATABASE_URL`; for a Neon pooler, its direct host."""
 
-    BETTER_AUTH_URL: Annotated[AuthSite, BeforeValidator(_site)] | None = None
-    """Where Better Auth is. Tokens are verified with its key set; issuer and audience are its origin."""
+    BETTER_AUTH_URL: Annotated[AuthServer, BeforeValidator(_auth_server)] | None = None
+    """The URL of Better Auth. Its key set verifies tokens. Their issuer and audience must be its origin."""
 
-    JWT_JWKS_URL: Annotated[str, AfterValidator(check_url)] | None = None
-    """The key set, where it is not Better Auth's usual one. `BETTER_AUTH_PUBLIC_KEY_URL` is another name for it."""
+    JWT_JWKS_URL: Annotated[str, AfterValidator(check_key_set_url)] | None = None
+    """The URL of the key set, if it is not Better Auth's default. `BETTER_AUTH_PUBLIC_KEY_URL` is an alias."""
 
     BETTER_AUTH_SECRET: Annotated[SecretStr, AfterValidator(_strong)] | None = None
-    """The secret that tokens are signed with by HS256, at least 32 bytes, instead of a key set. `JWT_SECRET_KEY` is
-    another name for it."""
+    """The secret of HS256 tokens, at least 32 bytes. Use it instead of a key set. `JWT_SECRET_KEY` is an alias."""
 
     JWT_ISSUER: str | None = None
-    """The `iss` that a token must have. By default the origin of `BETTER_AUTH_URL`; with a secret it is not looked at."""
+    """The `iss` that a token must have. The default is the origin of `BETTER_AUTH_URL`; with a secret, any `iss`."""
 
     JWT_AUDIENCE: CommaSeparated = ()
-    """The `aud` values of which a token must have one, comma-separated. By default the origin of `BETTER_AUTH_URL`;
-    with a secret a token must have no `aud`."""
+    """Comma-separated `aud` values; a token must have one of them. The default is the origin of `BETTER_AUTH_URL`;
+    with a secret, a token must have no `aud`."""
 
     JWT_ALGORITHM: CommaSeparated = ()
-    """The algorithms that are accepted, comma-separated. By default those that the keys are for."""
+    """Comma-separated algorithms to accept. The default is all algorithms of the keys."""
 
     TASKWELL_CORS_ORIGINS: Origins = ()
-    """The origins whose pages may call this service from a browser, comma-separated, such as `https://app.example` or
-    `https://*.app.example`. None by default."""
+    """Comma-separated origins whose pages may call this service from a browser, such as `https://app.example` or
+    `https://*.app.example`. The default is none."""
 
     TASKWELL_LOG_LEVEL: Annotated[
         Literal["debug", "info", "warning", "error"], BeforeValidator(lambda text: str(text).lower())
     ] = "info"
-    """How much is logged, to standard error. `info` has a line for each request."""
+    """The lowest level that is logged, to standard error. `info` logs a line for each request."""
 
     TASKWELL_POOL_MIN: int = Field(default=5, ge=0, le=100)
-    """Connections to PostgreSQL that each process opens at start."""
+    """Number of PostgreSQL connections that each process opens at startup."""
 
     TASKWELL_POOL_MAX: int = Field(default=20, ge=1, le=1000, validate_default=True)
-    """Connections to PostgreSQL that each process has at most."""
+    """Maximum number of PostgreSQL connections in each process."""
 
     TASKWELL_PREPARED_STATEMENTS: Annotated[
         Literal["auto", "on", "off"], BeforeValidator(lambda text: str(text).lower())
     ] = "auto"
-    """Whether PostgreSQL keeps our statements under names. `auto`: not behind a pooler, unless it is Neon's."""
-
-    TASKWELL_DISPATCHER: Annotated[Literal["on", "off"], BeforeValidator(lambda text: str(text).lower())] = "on"
-    """Whether requests that are in order take the short way to their route, past the framework's stack."""
+    """Whether statements are prepared and cached on the server. `auto`: yes, except behind a pooler other than Neon's."""
 
     TASKWELL_MAX_IN_FLIGHT: int = Field(default=50, ge=1, le=10_000)
-    """Requests that each process works on at once. What comes beyond them is refused: 503, to be tried again in a second."""
+    """Maximum number of requests that each process works on at once. More are shed with a 503."""
 
     TASKWELL_BODY_TIMEOUT_SECONDS: float = Field(default=10, gt=0, le=300)
-    """Seconds in which a request's body must have arrived."""
+    """Time limit in seconds for receiving a request's body."""
 
     @field_validator("MIGRATION_DATABASE_URL")
     @classmethod
-    def _is_of_the_same_kind(cls, url: DatabaseURL | None, info: ValidationInfo) -> DatabaseURL | None:
+    def _is_the_same_kind_of_database(cls, url: DatabaseURL | None, info: ValidationInfo) -> DatabaseURL | None:
         served = info.data.get("DATABASE_URL", url)
         if url and not isinstance(url, type(served)):
             raise ValueError(_ANOTHER_KIND)
@@ -166,37 +162,37 @@ class Settings(BaseModel):
     @classmethod
     def _pool_is_a_range(cls, maximum: int, info: ValidationInfo) -> int:
         if maximum < info.data.get("TASKWELL_POOL_MIN", 0):
-            raise ValueError("is less than TASKWELL_POOL_MIN; raise it, or lower the other")
+            raise ValueError("is less than TASKWELL_POOL_MIN; raise it, or lower TASKWELL_POOL_MIN")
         return maximum
 
     @property
     def migration_url(self) -> DatabaseURL:
-        """Where migrations run."""
+        """The database URL that migrations use."""
         return self.MIGRATION_DATABASE_URL or direct(self.DATABASE_URL)
 
     @property
     def key_set_url(self) -> str | None:
-        """The key set that tokens are verified with, unless a secret is."""
+        """The URL of the key set, or None if a secret verifies tokens."""
         return self.JWT_JWKS_URL or (self.BETTER_AUTH_URL.key_set_url if self.BETTER_AUTH_URL else None)
 
     @property
     def issuer(self) -> str | None:
-        """The `iss` that a token must have."""
+        """The `iss` that a token must have, or None for any."""
         return self.JWT_ISSUER or (self.BETTER_AUTH_URL.origin if self.BETTER_AUTH_URL else None)
 
     @property
     def audiences(self) -> tuple[str, ...]:
-        """The `aud` values of which a token must have one."""
+        """The accepted `aud` values. If empty, a token must have no `aud`."""
         return self.JWT_AUDIENCE or ((self.BETTER_AUTH_URL.origin,) if self.BETTER_AUTH_URL else ())
 
     @classmethod
     def read(cls, environment: Mapping[str, str], *, development: bool = False) -> Self:
-        """The settings in `environment`, where an empty value is as good as none.
+        """Reads the settings from `environment`. An empty value counts as missing.
 
-        Only with `development` is the secret accepted that `taskwell dev` made.
+        The secret that `taskwell dev` creates is accepted only if `development` is true.
 
         Raises:
-            SettingsError: they cannot be used.
+            SettingsError: The settings cannot be used.
         """
         values = _given(environment)
         reasons = [*_unknown(values), *_auth_mode(values, development=development)]
@@ -214,10 +210,10 @@ class Settings(BaseModel):
 
 
 def read_migration_url(environment: Mapping[str, str]) -> DatabaseURL:
-    """Where migrations run, for a command that needs nothing else: of the two URLs one is enough.
+    """Returns the database URL for migrations. Either of the two URLs is enough; other settings are not read.
 
     Raises:
-        SettingsError: both are missing, or they cannot be used.
+        SettingsError: Both URLs are missing, or one cannot be used.
     """
     given = _given(environment)
     served, url = (_url_in(given, name) for name in ("DATABASE_URL", "MIGRATION_DATABASE_URL"))
@@ -238,7 +234,7 @@ def _url_in(given: Mapping[str, str], name: str) -> DatabaseURL | None:
 
 
 def has_auth_mode(environment: Mapping[str, str]) -> bool:
-    """Whether the environment says how tokens are verified."""
+    """Whether the environment sets a secret or a key set."""
     return not _given(environment).keys().isdisjoint((*_SECRET_NAMES, *_KEY_SET_NAMES))
 
 
@@ -247,50 +243,50 @@ def _given(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _unknown(values: Mapping[str, str]) -> list[str]:
-    """A misspelt setting would silently leave its default in force."""
+    """Rejects unknown names: a misspelled setting would silently keep its default."""
     ours = [name for name in Settings.model_fields if name.startswith("TASKWELL_")]
     reasons: list[str] = []
     for name in sorted(values):
         if name.upper().startswith("TASKWELL_") and name not in ours:
             close = difflib.get_close_matches(name.upper(), ours, 1, cutoff=0.8)
-            reasons.append(f"{name}: is no setting; " + (f"did you mean {close[0]}?" if close else "remove it"))
+            reasons.append(f"{name}: is not a setting; " + (f"did you mean {close[0]}?" if close else "remove it"))
     return reasons
 
 
 def _auth_mode(values: Mapping[str, str], *, development: bool) -> list[str]:
-    """Tokens are verified in exactly one way, and in production never by a secret that lies in a working tree."""
+    """Exactly one way of verifying tokens must be set, and production must not use the development secret."""
     secrets = [name for name in _SECRET_NAMES if name in values]
     key_set = next((name for name in _KEY_SET_NAMES if name in values), None)
     reasons = [
-        f"{name}: is the development secret, which a file of the working tree holds; set that of your auth server"
+        f"{name}: is the development secret, which is stored in the working tree; set the secret of your auth server"
         for name in secrets
         if DEVELOPMENT_SECRET_PREFIX in values[name] and not development
     ]
     if secrets and key_set:
         reasons.append(
-            f"{key_set}: contradicts {secrets[0]}; tokens are verified in one way only, so unset one of them"
+            f"{key_set}: contradicts {secrets[0]}; tokens are verified in only one way, so unset one of them"
         )
     elif not key_set and not secrets:
         reasons.append(f"BETTER_AUTH_URL: {_NO_AUTH_MODE}")
     elif key_set and "BETTER_AUTH_URL" not in values:
         reasons += [
-            f"{name}: is missing; without BETTER_AUTH_URL nothing says what a token's {claim} must be"
+            f"{name}: is missing; it is required without BETTER_AUTH_URL, to check the {claim} of tokens"
             for name, claim in (("JWT_ISSUER", "iss"), ("JWT_AUDIENCE", "aud"))
             if name not in values
         ]
     reasons += [
-        f"{alias}: contradicts {name}, whose other name it is; unset one of them"
+        f"{alias}: contradicts {name}, of which it is an alias; unset one of them"
         for alias, name in _ALIASES.items()
         if alias in values and values.get(name, values[alias]) != values[alias]
     ]
     known = frozenset({"HS256"}) if secrets else ASYMMETRIC_ALGORITHMS
     if unknown := set(_comma_separated(values.get("JWT_ALGORITHM", ""))) - known:
-        reasons.append(f"JWT_ALGORITHM: has {', '.join(sorted(unknown))}; here may stand {', '.join(sorted(known))}")
+        reasons.append(f"JWT_ALGORITHM: cannot be {', '.join(sorted(unknown))}; use {', '.join(sorted(known))}")
     return reasons
 
 
 def _broken_rules(error: ValidationError, aliased: Mapping[str, str]) -> list[str]:
-    """What pydantic found, as `NAME: what to do`, under the name that was used."""
+    """Pydantic's errors as `NAME: what to do`, with the alias if the operator used it."""
     reasons: list[str] = []
     for part in error.errors(include_url=False, include_context=False, include_input=False):
         name, *entry = part["loc"]

@@ -1,4 +1,4 @@
-"""An auth server's key-set endpoint that does as it is told: well, badly, slowly or not at all."""
+"""A fake key set endpoint. Tests choose how it replies: well, badly, slowly or not at all."""
 
 import json
 import threading
@@ -12,25 +12,25 @@ Behaviour = Callable[[BaseHTTPRequestHandler], None]
 
 
 def key_set(*keys: dict[str, Any]) -> Behaviour:
-    """Answers with these keys."""
+    """Replies with these keys."""
     return body(json.dumps({"keys": keys}).encode())
 
 
 def body(content: bytes, status: int = 200, **headers: str) -> Behaviour:
-    """Answers with `content`."""
+    """Replies with `content`."""
 
-    def answer(request: BaseHTTPRequestHandler) -> None:
+    def reply(request: BaseHTTPRequestHandler) -> None:
         request.send_response(status)
         for name, value in {"Content-Type": "application/json", "Content-Length": str(len(content)), **headers}.items():
             request.send_header(name.replace("_", "-"), value)
         request.end_headers()
         request.wfile.write(content)
 
-    return answer
+    return reply
 
 
 class AuthServer:
-    """A server on a free loopback port; `behaviour` says what it answers, `requests` what it was asked."""
+    """A server on a free loopback port. `behaviour` writes the replies; `requests` has the paths that were requested."""
 
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
@@ -41,11 +41,11 @@ class AuthServer:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 outer.requests.append(self.path)
-                # The client hangs up on what is too slow or too much, as it should.
+                # The client closes the connection if a reply is too slow or too large.
                 with suppress(OSError):
                     outer.behaviour(self)
 
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the library has it
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name in the base class
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -54,7 +54,7 @@ class AuthServer:
 
     @property
     def origin(self) -> str:
-        """Its origin, which is also the issuer and audience of its tokens."""
+        """The origin, which is also the issuer and audience of its tokens."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Self:

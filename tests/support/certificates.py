@@ -1,4 +1,4 @@
-"""Certificates for 127.0.0.1, and an authority of the suite's own that vouches for them."""
+"""A certificate authority for tests, and certificates for 127.0.0.1 that it signs."""
 
 import ipaddress
 from datetime import UTC, datetime, timedelta
@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 ADDRESS = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-# Python 3.13 refuses an authority that does not say what its key is for.
+# Python 3.13 refuses the certificate of an authority without a key usage.
 SIGNS_CERTIFICATES = x509.KeyUsage(
     digital_signature=False,
     content_commitment=False,
@@ -24,14 +24,14 @@ SIGNS_CERTIFICATES = x509.KeyUsage(
 
 
 class Authority:
-    """Vouches for servers; `certificate` is what its clients trust, in PEM."""
+    """Signs server certificates; clients trust its `certificate` (PEM)."""
 
     def __init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = _named("the authority of the tests")
+        self._name = _named("test authority")
         self._identifier = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
         authority = (
-            self._certifies(self._name, self._key.public_key())
+            self._builder(self._name, self._key.public_key())
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(SIGNS_CERTIFICATES, critical=True)
             .add_extension(self._identifier, critical=False)
@@ -39,11 +39,11 @@ class Authority:
         self.certificate = _pem(authority.sign(self._key, hashes.SHA256()))
 
     def certify(self) -> tuple[str, str]:
-        """A certificate for 127.0.0.1, and its key, in PEM."""
+        """Returns a certificate for 127.0.0.1 and its private key, both in PEM."""
         key = ec.generate_private_key(ec.SECP256R1())
         issuer = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(self._identifier)
         server = (
-            self._certifies(_named("a server of the tests"), key.public_key())
+            self._builder(_named("test server"), key.public_key())
             .add_extension(ADDRESS, critical=False)
             .add_extension(issuer, critical=False)
         )
@@ -52,7 +52,7 @@ class Authority:
         )
         return _pem(server.sign(self._key, hashes.SHA256())), secret.decode()
 
-    def _certifies(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
         return (
             x509.CertificateBuilder(self._name, subject, key, x509.random_serial_number())

@@ -1,7 +1,7 @@
-"""Servers of the suite's own.
+"""Starts and stops servers for the test run.
 
-Database servers refuse to run as root; as root they are therefore started in a user namespace in which they are
-somebody else, and, where the kernel forbids those, as `nobody`.
+Database servers refuse to run as root. If the tests run as root, the servers run in a user namespace under another user
+id or, where the kernel forbids user namespaces, as `nobody`.
 """
 
 import ctypes
@@ -23,10 +23,10 @@ START_SECONDS = 30
 
 
 class Daemon:
-    """A server on a free port of the loopback interface, with a folder of its own in which `log` is what it says.
+    """A server on a free port of the loopback interface, with its own folder, in which `log` is its output.
 
-    It ends with the thread that started it, so that it does not outlive a run that was killed. `READY` is what it says
-    when it serves, and `END` the signal at which it drops everything and cleans up.
+    The server ends with the thread that started it, so it does not outlive a killed test run. It writes `READY` to the
+    log when it serves. On the signal `END` it stops at once and cleans up.
     """
 
     READY: bytes
@@ -35,14 +35,14 @@ class Daemon:
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix=f"taskwell-{type(self).__name__.lower()}-"))
         self._as_nobody = sys.platform == "linux" and os.geteuid() == 0 and not _can_unshare()
-        self._give_away(self._folder)
+        self._hand_over(self._folder)
         self.log = self._folder / "log"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
 
     def wait_until_ready(self) -> None:
-        """Returns when it serves; several that start at once are waited for one after the other."""
+        """Waits until the server serves. Servers can start at the same time and then be waited for one by one."""
         deadline = time.monotonic() + START_SECONDS
         while self.READY not in self.log.read_bytes():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -50,20 +50,20 @@ class Daemon:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """Stops it at once and removes its files."""
+        """Stops the server at once and removes its files."""
         self._process.send_signal(self.END)
         self._process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _write(self, name: str, content: str) -> Path:
-        """A file that none but the server can read, as they want it of keys and passwords."""
+        """Writes a file that only the server can read, as database servers require for keys and passwords."""
         path = self._folder / name
         path.touch(mode=0o600)
         path.write_text(content)
-        self._give_away(path)
+        self._hand_over(path)
         return path
 
-    def _give_away(self, path: Path) -> None:
+    def _hand_over(self, path: Path) -> None:
         if self._as_nobody:
             os.chown(path, UNPRIVILEGED_ID, UNPRIVILEGED_ID)
 
@@ -79,7 +79,7 @@ class Daemon:
     def _before(self) -> None:
         if sys.platform != "linux":
             return
-        # The kernel forgets the second when the first happens after it.
+        # In this order, because entering a user namespace clears the parent-death signal.
         if os.geteuid() == 0:
             _enter_user_namespace()
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, self.END)
@@ -94,7 +94,7 @@ def _can_unshare() -> bool:
 
 
 def _enter_user_namespace() -> None:
-    """In it this process is not root, though it goes on owning root's files."""
+    """Gives this process another user id than root, while it still owns root's files."""
     outside = os.getuid()
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER):
         raise OSError(ctypes.get_errno(), "unshare")

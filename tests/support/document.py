@@ -1,4 +1,4 @@
-"""The OpenAPI document, as the tests walk it."""
+"""The OpenAPI document, and functions to walk through it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,51 +18,51 @@ SCHEMAS: Json = DOCUMENT["components"]["schemas"]
 
 
 class Operation(NamedTuple):
-    """A method of a path."""
+    """An operation of the document: a method of a path, and its description."""
 
     method: str
     path: str
-    says: Json
+    spec: Json
 
 
 class Content(NamedTuple):
-    """One media type of one answer or request."""
+    """The content of a request or response in one media type."""
 
     place: str
     status: int | None
     media_type: str
-    says: Json
+    spec: Json
 
     @property
     def examples(self) -> list[Any]:
-        if "example" in self.says:
-            return [self.says["example"]]
-        return [example["value"] for example in self.says["examples"].values()]
+        if "example" in self.spec:
+            return [self.spec["example"]]
+        return [example["value"] for example in self.spec["examples"].values()]
 
 
 OPERATIONS = [
-    Operation(method, path, says) for path, methods in DOCUMENT["paths"].items() for method, says in methods.items()
+    Operation(method, path, spec) for path, methods in DOCUMENT["paths"].items() for method, spec in methods.items()
 ]
 ON_TASKS = [operation for operation in OPERATIONS if operation.path.startswith("/api/")]
 
 
-def answers() -> Iterator[tuple[Operation, int, Json]]:
+def responses() -> Iterator[tuple[Operation, int, Json]]:
     for operation in OPERATIONS:
-        for status, answer in operation.says["responses"].items():
-            yield operation, int(status), answer
+        for status, response in operation.spec["responses"].items():
+            yield operation, int(status), response
 
 
 def contents() -> Iterator[Content]:
     for operation in OPERATIONS:
-        for media_type, says in operation.says.get("requestBody", {}).get("content", {}).items():
-            yield Content(operation.says["operationId"], None, media_type, says)
-    for operation, status, answer in answers():
-        for media_type, says in answer.get("content", {}).items():
-            yield Content(f"{operation.says['operationId']} {status}", status, media_type, says)
+        for media_type, spec in operation.spec.get("requestBody", {}).get("content", {}).items():
+            yield Content(operation.spec["operationId"], None, media_type, spec)
+    for operation, status, response in responses():
+        for media_type, spec in response.get("content", {}).items():
+            yield Content(f"{operation.spec['operationId']} {status}", status, media_type, spec)
 
 
 def problems(kind: type[Problem] = Problem) -> Iterator[type[Problem]]:
-    """The classes that an answer can be made of."""
+    """Yields the classes of problems that a response can have."""
     if hasattr(kind, "status"):
         yield kind
     for narrower in kind.__subclasses__():
@@ -86,12 +86,12 @@ def references(part: object) -> set[str]:
 
 
 def headers_of(problem: type[Problem]) -> set[str]:
-    """What an answer made of it sends."""
-    # Of the connection, and so no part of the message.
+    """Returns the names of the headers that the response to a problem has."""
+    # `Connection` is about the connection, not about the response.
     return set(problem("").headers) - {"Connection"}
 
 
-def codes_of(answer: Json) -> set[str]:
-    """The error codes that an answer shows."""
-    examples = answer.get("content", {}).get("application/json", {}).get("examples", {}).values()
+def codes_of(response: Json) -> set[str]:
+    """Returns the error codes in the examples of a response."""
+    examples = response.get("content", {}).get("application/json", {}).get("examples", {}).values()
     return {example["value"]["error_code"] for example in examples}

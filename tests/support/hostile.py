@@ -1,4 +1,4 @@
-"""Tokens that must not be believed, for a verifier of either mode. Each has one thing wrong with it."""
+"""Tokens that must be rejected, with a shared secret and with a key set. Each has one thing wrong with it."""
 
 import hmac
 import json
@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from support.tokens import Signer, encoded, jwk, pem, private_key
 
-# What a good token says, changed into what is not accepted. A header member or claim given as None is left out.
+# Changes to a good token that make it unacceptable. A header member or claim with the value None is omitted.
 HEADERS: dict[str, dict[str, Any]] = {
     **{f"alg {alg}": {"alg": alg} for alg in ("none", "None", "NONE", "nOnE", "", "HS384", "HS512", "RS512x", "hs256", "A256KW")},
     "no alg": {"alg": None},
@@ -28,6 +28,12 @@ HEADERS: dict[str, dict[str, Any]] = {
     "zip DEF": {"zip": "DEF"},
     "zip empty": {"zip": ""},
     **{f"typ {typ}": {"typ": typ} for typ in ("JWE", "dpop+jwt", "logout+jwt", "secevent+jwt", "JOSE", "", "JWT;x")},
+    **{
+        f"typ {typ}": {"typ": typ}
+        for typ in ("at+jwt;x", "at jwt", "at-jwt", "at+jwt, JWT", "rt+jwt", "id_token+jwt", "application/logout+jwt")
+    },
+    "typ application/ twice": {"typ": "application/application/at+jwt"},
+    "typ a list of at+jwt": {"typ": ["at+jwt"]},
     "typ a list": {"typ": ["JWT"]},
     "typ a number": {"typ": 1},
     "kid a number": {"kid": 1},
@@ -36,29 +42,78 @@ HEADERS: dict[str, dict[str, Any]] = {
     "kid true": {"kid": True},
 }  # fmt: skip
 
-NO_TIMES: list[Any] = ["9999999999", "soon", "", True, False, [9999999999], {"at": 9999999999}, "1e10", " 9999999999"]
-WRONG_USERS: list[Any] = ["", "x" * 256, "a\x00", "a\n", "\x7f", "\x9f", 1, 0, True, 1.5, [], ["a"], {}, {"a": 1}]
+INVALID_TIMES: list[Any] = [
+    "9999999999", "soon", "", True, False, [9999999999], {"at": 9999999999}, "1e10", " 9999999999",
+]  # fmt: skip
+INVALID_USERS: list[Any] = ["", "x" * 256, "a\x00", "a\n", "\x7f", "\x9f", 1, 0, True, 1.5, [], ["a"], {}, {"a": 1}]
 CLAIMS: dict[str, dict[str, Any]] = {
     "expired": {"exp": int(time.time()) - 60},
-    "expired for a day": {"exp": int(time.time()) - 86_400},
+    "expired yesterday": {"exp": int(time.time()) - 86_400},
     "exp 0": {"exp": 0},
     "exp -1": {"exp": -1},
     "no exp": {"exp": None},
     "not yet valid": {"nbf": int(time.time()) + 3600},
     "issued tomorrow": {"iat": int(time.time()) + 86_400},
-    **{f"{name} {json.dumps(value)}": {name: value} for name in ("exp", "nbf", "iat") for value in NO_TIMES},
+    **{f"{name} {json.dumps(value)}": {name: value} for name in ("exp", "nbf", "iat") for value in INVALID_TIMES},
     "no user": {"sub": None},
-    **{f"sub {str(value)[:20]!r}": {"sub": value} for value in WRONG_USERS},
-    **{f"user_id {str(value)[:20]!r}": {"user_id": value} for value in [*WRONG_USERS, "somebody else"]},
-    "user_id of another case": {"user_id": "ALICE"},
-    "aud of others": {"aud": "https://elsewhere.example"},
-    "aud of several others": {"aud": ["https://elsewhere.example", "https://nowhere.example"]},
+    **{f"sub {str(value)[:20]!r}": {"sub": value} for value in INVALID_USERS},
+    **{f"user_id {str(value)[:20]!r}": {"user_id": value} for value in [*INVALID_USERS, "somebody else"]},
+    "user_id in another case": {"user_id": "ALICE"},
+    "another aud": {"aud": "https://elsewhere.example"},
+    "several other auds": {"aud": ["https://elsewhere.example", "https://nowhere.example"]},
     "aud a number": {"aud": 1},
     "aud an object": {"aud": {"https://here.example": True}},
     "aud a list of numbers": {"aud": [1]},
+    "cnf with a DPoP key": {"cnf": {"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}},
+    "cnf with a certificate": {"cnf": {"x5t#S256": "bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2"}},
+    "cnf with a key": {"cnf": {"jwk": {"kty": "oct"}}},
+    "cnf empty": {"cnf": {}},
+    "cnf a string": {"cnf": "key"},
+    "ID token with a nonce": {"nonce": "n-0S6_WzA2Mj", "auth_time": int(time.time())},
+    "ID token with at_hash": {"at_hash": "77QmUPtjPfzWtF2AnpK9RQ", "acr": "0"},
+    "ID token with c_hash": {"c_hash": "LDktKdoQak3Pk0cnXxCltA"},
+    "ID token for a client": {"aud": "client-1", "azp": "client-1"},
+    "logout token without typ": {"events": {"http://schemas.openid.net/event/backchannel-logout": {}}, "sid": "1"},
+    "security event": {"events": {"https://schemas.openid.net/secevent/risc/event-type/account-disabled": {}}},
 }  # fmt: skip
 
-# Claims as they stand in the text, where JSON libraries differ. `%s` is the rest of a good token's claims.
+# Claims of OAuth access tokens (`typ: at+jwt`) that must be rejected, although the scopes are right.
+ACCESS_TOKEN_CLAIMS: dict[str, dict[str, Any]] = {
+    "expired": {"exp": int(time.time()) - 60},
+    "no exp": {"exp": None},
+    "not yet valid": {"nbf": int(time.time()) + 3600},
+    "another aud": {"aud": "https://elsewhere.example"},
+    "no user": {"sub": None},
+    "a client instead of a user": {"sub": "client-1"},
+    "a client in user_id": {"sub": None, "user_id": "client-1"},
+    "bound to a DPoP key": {"cnf": {"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}},
+    "bound to a certificate": {"cnf": {"x5t#S256": "bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2"}},
+    "with events": {"events": {}},
+    "with a nonce": {"nonce": "n-0S6_WzA2Mj"},
+}
+
+# Claims of access tokens that do not grant `tasks:read`. `scope` counts before `scp`.
+INSUFFICIENT_SCOPES: dict[str, dict[str, Any]] = {
+    "no scope": {},
+    **{
+        f"scope {json.dumps(scope)}": {"scope": scope}
+        for scope in (
+            "", " ", "openid profile email", "tasks", "tasks:", "tasks:*", "*", "read", "tasks:reads", "xtasks:read",
+            "TASKS:READ", "tasks: read", "tasks:read,tasks:write", "tasks:read\ttasks:write", "tasks:read\n",
+            "tasks:read\u00a0", "tasks:write", 1, 0, True, {}, {"tasks:read": True}, [], [1], [None], [["tasks:read"]],
+            ["tasks:read tasks:write"], ["tasks:write"], ["Tasks:Read"],
+        )
+    },
+    "scp openid": {"scp": "openid"},
+    "scp a list of openid": {"scp": ["openid"]},
+    "scp an object": {"scp": {"tasks:read": True}},
+    "scope openid and scp tasks:read": {"scope": "openid", "scp": "tasks:read"},
+    "scope empty and scp tasks:read": {"scope": "", "scp": ["tasks:read"]},
+    "scopes": {"scopes": "tasks:read"},
+    "permissions": {"permissions": ["tasks:read"]},
+}  # fmt: skip
+
+# The text of the claims, in forms that JSON libraries read differently. `%s` is the rest of a good token's claims.
 TEXTS: dict[str, bytes] = {
     **{
         f"{name} {value.decode()}": b'{%s,"' + name.encode() + b'":' + value + b"}"
@@ -69,11 +124,11 @@ TEXTS: dict[str, bytes] = {
     "nbf of 400 digits": b'{%s,"nbf":' + b"9" * 400 + b"}",
     "exp as hexadecimal": b'{%s,"exp":0xFFFFFFFFF}',
     "exp with an underscore": b'{%s,"exp":9_999_999_999}',
-    "sub twice": b'{"sub":"bob",%s}',
-    "exp twice": b'{%s,"exp":9999999999}',
-    "a comma too many": b"{%s,}",
+    "duplicate sub": b'{"sub":"bob",%s}',
+    "duplicate exp": b'{%s,"exp":9999999999}',
+    "a trailing comma": b"{%s,}",
     "a comment": b"{%s/* */}",
-    "something behind": b"{%s}{}",
+    "a second object after it": b"{%s}{}",
     "a byte order mark": b"\xef\xbb\xbf{%s}",
     "single quotes": b"{'sub':'alice'}",
     "an array": b"[{%s}]",
@@ -83,21 +138,23 @@ TEXTS: dict[str, bytes] = {
     "nothing": b"",
     "invalid UTF-8": b'{%s,"a":"\xff"}',
     "UTF-16": '{"sub":"alice","exp":9999999999}'.encode("utf-16"),
-    "nested deeply": b'{%s,"a":' + b"[" * 2500 + b"]" * 2500 + b"}",
-    "nested deeply in objects": b'{%s,"a":' + b'{"a":' * 700 + b"1" + b"}" * 700 + b"}",
+    "deeply nested arrays": b'{%s,"a":' + b"[" * 2500 + b"]" * 2500 + b"}",
+    "deeply nested objects": b'{%s,"a":' + b'{"a":' * 700 + b"1" + b"}" * 700 + b"}",
     "NUL": b"{%s}\x00",
+    "cnf null": b'{%s,"cnf":null}',
+    "cnf twice": b'{%s,"cnf":{},"cnf":null}',
     "a lone surrogate as the user": b'{%s,"user_id":"\\ud800"}',
 }
 
 HEADER_TEXTS: dict[str, bytes] = {
-    "alg twice": b'{"alg":"none",%s}',
-    "kid twice": b'{"kid":"other","kid":"k",%s}',
+    "duplicate alg": b'{"alg":"none",%s}',
+    "duplicate kid": b'{"kid":"other","kid":"k",%s}',
     "an array": b"[%s]",
     "a string": b'"JWT"',
     "null": b"null",
     "nothing": b"",
     "invalid UTF-8": b'{%s,"a":"\xff"}',
-    "nested deeply": b'{%s,"a":' + b"[" * 2500 + b"]" * 2500 + b"}",
+    "deeply nested arrays": b'{%s,"a":' + b"[" * 2500 + b"]" * 2500 + b"}",
     "NaN": b'{%s,"crit":NaN}',
 }
 
@@ -113,10 +170,10 @@ def _replaced(token: str, part: int, change: Callable[[str], str]) -> str:
 
 
 def _mangled(good: str, other: str) -> dict[str, str]:
-    """A good token, damaged on its way. `other` is just as good, for another user."""
+    """Damaged forms of a good token. `other` is a good token of another user."""
     head, claims, signature = good.split(".")
     forms = {
-        "junk": "junk",
+        "not a token": "junk",
         "one dot": ".",
         "two dots": "..",
         "no signature": f"{head}.{claims}.",
@@ -124,15 +181,15 @@ def _mangled(good: str, other: str) -> dict[str, str]:
         "no header": f".{claims}.{signature}",
         "two parts": f"{head}.{claims}",
         "four parts": f"{good}.{signature}",
-        "five parts, as a JWE": f"{good}.AAAA.AAAA",
-        "twice": f"{good} {good}",
-        "another's claims": f"{head}.{other.split('.')[1]}.{signature}",
-        "another's signature": f"{head}.{claims}.{other.split('.')[2]}",
+        "five parts, like a JWE": f"{good}.AAAA.AAAA",
+        "the token twice": f"{good} {good}",
+        "the claims of another token": f"{head}.{other.split('.')[1]}.{signature}",
+        "the signature of another token": f"{head}.{claims}.{other.split('.')[2]}",
         "in quotes": f'"{good}"',
         "as JSON": json.dumps({"protected": head, "payload": claims, "signature": signature}).replace(" ", ""),
         "percent-encoded": good.replace(".", "%2E"),
-        "upside down": f"{signature}.{claims}.{head}",
-        "8 KiB and a byte": good + "A" * (8193 - len(good)),
+        "parts in reverse order": f"{signature}.{claims}.{head}",
+        "one byte over 8 KiB": good + "A" * (8193 - len(good)),
     }
     for number, name in enumerate(("header", "claims", "signature")):
         forms |= {
@@ -143,7 +200,7 @@ def _mangled(good: str, other: str) -> dict[str, str]:
             f"{name} padded": _replaced(good, number, lambda part: part + "="),
             f"{name} with plus": _replaced(good, number, lambda part: "+" + part[1:]),
             f"{name} with slash": _replaced(good, number, lambda part: "/" + part[1:]),
-            f"{name} with a blank": _replaced(good, number, lambda part: part[:4] + " " + part[4:]),
+            f"{name} with a space": _replaced(good, number, lambda part: part[:4] + " " + part[4:]),
         }
     return forms
 
@@ -154,14 +211,14 @@ def _flipped(part: str) -> str:
 
 
 def _forged(signer: Signer, user: str) -> dict[str, str]:
-    """Tokens signed by somebody else, who says so or hides it."""
+    """Tokens signed by a stranger, with and without a header that points to the stranger's key."""
     claims = json.dumps(signer.full_claims(user)).encode()
     forms: dict[str, str] = {}
     for alg in ("EdDSA", "ES256", "ES384", "ES512", "RS256", "PS256"):
         key = private_key(alg) if alg[:2] not in ("RS", "PS") else rsa.generate_private_key(65537, 2048)
         stranger = Signer(alg, key, signer.header)
         public = jwk(key, kid=signer.header.get("kid", "mine"), alg=alg)
-        forms[f"{alg} of a stranger"] = stranger.raw(json.dumps(stranger.full_header()).encode(), claims)
+        forms[f"{alg} by a stranger"] = stranger.raw(json.dumps(stranger.full_header()).encode(), claims)
         for name, value in {
             "jwk": public,
             "jku": "http://127.0.0.1:1/jwks",
@@ -170,23 +227,23 @@ def _forged(signer: Signer, user: str) -> dict[str, str]:
             "kid": "../../../../dev/null",
         }.items():
             head = stranger.full_header(**{name: value})
-            forms[f"{alg} of a stranger with {name}"] = stranger.raw(json.dumps(head).encode(), claims)
+            forms[f"{alg} by a stranger with {name}"] = stranger.raw(json.dumps(head).encode(), claims)
         for secret in (pem(key), json.dumps(public).encode()):
-            forms[f"HMAC under {alg}'s public key, {len(forms)}"] = _hmac(signer, claims, secret)
-    for name, secret in {"nothing": b"", "NUL": b"\x00" * 32, "secret": b"secret", "null": b"null"}.items():
-        forms[f"HMAC under {name}"] = _hmac(signer, claims, secret)
+            forms[f"HMAC with the public key of {alg}, {len(forms)}"] = _hmac(signer, claims, secret)
+    for name, secret in {"an empty secret": b"", "NUL": b"\x00" * 32, "secret": b"secret", "null": b"null"}.items():
+        forms[f"HMAC with {name}"] = _hmac(signer, claims, secret)
     return forms
 
 
 def _hmac(signer: Signer, claims: bytes, secret: bytes) -> str:
     head = json.dumps(signer.full_header(alg="HS256")).encode()
     signing_input = f"{encoded(head)}.{encoded(claims)}"
-    # PyJWT refuses to sign with a public key or with nothing; an attacker does not.
+    # PyJWT refuses to sign with a public key or an empty secret. An attacker does not.
     return f"{signing_input}.{encoded(hmac.digest(secret, signing_input.encode(), 'sha256'))}"
 
 
 def hostile_tokens(signer: Signer, user: str) -> dict[str, str]:
-    """Tokens for `user`, none of which may be believed by whoever believes `signer`."""
+    """Tokens for `user` that a service must reject, although it accepts the tokens of `signer`."""
     good, other = signer.token(user), signer.token("bob")
     claims = signer.full_claims(user)
     head, body = _inner(signer.full_header()), _inner(claims)
@@ -195,11 +252,29 @@ def hostile_tokens(signer: Signer, user: str) -> dict[str, str]:
     forms |= {f"claims: {name}": signer.token(user, **members) for name, members in CLAIMS.items()}
     for name, text in TEXTS.items():
         base = _inner(rest | {"exp": claims["exp"]}) if "exp" not in name else _inner(rest)
-        whole = body if name == "exp twice" else base
+        whole = body if name == "duplicate exp" else base
         forms[f"text: {name}"] = signer.raw(json.dumps(signer.full_header()).encode(), text.replace(b"%s", whole))
     for name, text in HEADER_TEXTS.items():
         forms[f"header text: {name}"] = signer.raw(text.replace(b"%s", head), json.dumps(claims).encode())
     forms |= {f"mangled: {name}": token for name, token in _mangled(good, other).items()}
     forms |= {f"forged: {name}": token for name, token in _forged(signer, user).items()}
+    access = {"scope": "tasks:read tasks:write", "client_id": "client-1"}
+    for name, members in ACCESS_TOKEN_CLAIMS.items():
+        forms[f"access token: {name}"] = signer.token(user, {"typ": "at+jwt"}, **(access | members))
     forms["unsigned"] = encoded(b'{"alg":"none"}') + "." + encoded(json.dumps(claims).encode()) + "."
+    return forms
+
+
+def tokens_without_scope(signer: Signer, user: str) -> dict[str, str]:
+    """OAuth access tokens for `user` that do not grant `tasks:read`. A service must answer GET with 403."""
+    forms = {
+        f"{typ}: {name}": signer.token(user, {"typ": typ}, client_id="client-1", **members)
+        for typ in ("at+jwt", "application/at+jwt", "AT+JWT")
+        for name, members in INSUFFICIENT_SCOPES.items()
+    }
+    # Better Auth's OAuth provider before 1.7 set no typ.
+    for typ in (None, "JWT"):
+        for client in ("azp", "client_id"):
+            header, claims = {"typ": typ}, {client: "client-1", "scope": "openid profile"}
+            forms[f"typ {typ} with {client}"] = signer.token(user, header, **claims)
     return forms

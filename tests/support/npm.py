@@ -1,4 +1,4 @@
-"""The npm packages of a folder, installed once per machine, as its package-lock.json has them."""
+"""Installs the npm packages of a folder from its package-lock.json, once per machine."""
 
 import fcntl
 import functools
@@ -13,23 +13,23 @@ import pytest
 
 OLDEST_NODE = 20
 INSTALL_SECONDS = 180
-# No package here needs its scripts run. A registry that cannot be reached is to be known in seconds, not minutes.
+# No package here needs its install scripts. With one retry, an unreachable registry is noticed in seconds, not minutes.
 INSTALL = ["npm", "ci", "--ignore-scripts", "--prefer-offline", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
 
 
 def require_packages(folder: Path) -> None:
-    """Installs the packages, or skips the test with the reason why it cannot; in CI that is a failure."""
+    """Installs the packages of `folder`. If it cannot, it skips the test with the reason; in CI the test fails."""
     if obstacle := _install(folder):
         (pytest.fail if os.environ.get("CI") else pytest.skip)(obstacle)
 
 
 @functools.cache
 def _install(folder: Path) -> str | None:
-    """Why the packages are not there, if they are not."""
+    """Installs the packages, and returns the reason if it cannot."""
     if obstacle := _node_obstacle():
         return obstacle
     lock = folder / "package-lock.json"
-    # The other workers wait here, and then find the packages installed.
+    # The other workers wait here until one has installed the packages.
     with lock.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         stamp, fingerprint = folder / "node_modules" / ".installed", _fingerprint(lock)

@@ -1,7 +1,7 @@
-"""A PgBouncer of the suite's own, in front of a PostgreSQL: as a provider's pooler is, and no kinder.
+"""A PgBouncer for the test run, in front of a PostgreSQL server, configured like a hosting provider's pooler.
 
-Each transaction may run on another of the server's connections, and the next one nearly always does. Debian's version
-does not track prepared statements, and it refuses start-up parameters that it does not know.
+In transaction mode, each transaction can run on a different server connection, and here it nearly always does. Debian's
+version does not track prepared statements, and it refuses unknown start-up parameters.
 """
 
 import os
@@ -27,6 +27,8 @@ default_pool_size = 8
 min_pool_size = 4
 server_round_robin = 1
 max_client_conn = 1000
+# By default, a failed login to the server delays the next one by 15 seconds.
+server_login_retry = 1
 
 auth_type = scram-sha-256
 auth_file = {users}
@@ -44,7 +46,7 @@ log_disconnections = 0
 
 
 class PgBouncer(Daemon):
-    """A pooler in transaction mode, for every database of `server`; `url` is that of the maintenance database."""
+    """A pooler in transaction mode for every database of `server`; `url` leads to the maintenance database."""
 
     READY = b"process up"
     END = signal.SIGTERM
@@ -52,21 +54,21 @@ class PgBouncer(Daemon):
     def __init__(self, program: Path, server: PostgresServer, authority: Authority) -> None:
         super().__init__()
         certificate, key = authority.certify()
-        vouched_by = self._write("authority.crt", authority.certificate)
+        trusted = self._write("authority.crt", authority.certificate)
         configuration = CONFIGURATION.format(
             port=self.port,
             port_of_server=server.port,
-            # With the password itself, and no verifier of it, PgBouncer can also log in to the server by SCRAM.
+            # The plain password, not a SCRAM verifier, so that PgBouncer can also log in to the server with SCRAM.
             users=self._write("users", f'"{USER}" "{PASSWORD}"\n'),
             certificate=self._write("pooler.crt", certificate),
             key=self._write("pooler.key", key),
-            authority=vouched_by,
+            authority=trusted,
         )
-        self.url = verifying_url(self.port, str(vouched_by))
+        self.url = verifying_url(self.port, str(trusted))
         self._start(str(program), str(self._write("pgbouncer.ini", configuration)))
 
 
 def find_program() -> Path | None:
-    """PgBouncer, or None where there is none. Debian has it where not every user's PATH leads."""
+    """Returns the path of PgBouncer, or None. Debian installs it in /usr/sbin, which is not on every user's PATH."""
     found = shutil.which("pgbouncer", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))
     return Path(found) if found else None

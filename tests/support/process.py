@@ -1,4 +1,4 @@
-"""The installed command, as the process that an operator starts."""
+"""Runs the installed command as a process, as an operator does."""
 
 import os
 import re
@@ -20,13 +20,13 @@ WAIT_SECONDS = 60
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """What a process needs, and `settings`: nothing of the suite's own."""
+    """Returns an environment with `settings` and what every process needs, without the test run's own variables."""
     needed = {name: value for name, value in os.environ.items() if name == "PATH" or name.startswith("COVERAGE_")}
     return needed | {"PYTHONWARNINGS": "error"} | settings
 
 
 def run(folder: Path, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
-    """Runs `taskwell` in `folder` to its end."""
+    """Runs `taskwell` in `folder` until it exits."""
     return subprocess.run(
         [COMMAND, *arguments],
         cwd=folder,
@@ -40,7 +40,7 @@ def run(folder: Path, *arguments: str, **settings: str) -> "subprocess.Completed
 
 @dataclass
 class Server:
-    """A `taskwell` that serves."""
+    """A running `taskwell serve` or `taskwell dev`."""
 
     process: "subprocess.Popen[bytes]"
     url: str
@@ -52,14 +52,14 @@ class Server:
         return Client(self.http, user)
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Sends a signal, waits, and gives the exit status."""
+        """Sends a signal, waits until the process exits, and returns the exit status."""
         self.process.send_signal(number)
         return self.process.wait(WAIT_SECONDS)
 
 
 @contextmanager
 def serving(folder: Path, *arguments: str, **settings: str) -> Iterator[Server]:
-    """`taskwell serve`, or the command that is given, from when it serves; on a free port."""
+    """Starts `taskwell serve`, or the given command, on a free port and waits until it serves."""
     output, log = folder / "stdout", folder / "stderr"
     with output.open("wb") as out, log.open("wb") as error:
         process = subprocess.Popen(
@@ -82,12 +82,12 @@ def _announced(process: "subprocess.Popen[bytes]", *outputs: Path) -> str:
     deadline = time.monotonic() + WAIT_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         for output in outputs:
-            if found := re.search(r"erves at (http://\S+)|serving at (http://\S+)", output.read_text()):
-                return found[1] or found[2]
+            if found := re.search(r"(?:running|serving) at (http://\S+)", output.read_text()):
+                return found[1]
         time.sleep(0.02)
-    raise AssertionError(f"it does not serve:\n{outputs[-1].read_text()}")
+    raise AssertionError(f"the process does not serve:\n{outputs[-1].read_text()}")
 
 
 def production(url: str) -> dict[str, str]:
-    """The settings of a service on the database at `url`."""
+    """Returns the settings of a service that uses the database at `url`."""
     return {"DATABASE_URL": url, "BETTER_AUTH_SECRET": SECRET, "TASKWELL_POOL_MIN": "1"}

@@ -1,4 +1,4 @@
-"""The database seen past the service."""
+"""Runs SQL in the database directly, without the service."""
 
 import asyncio
 import sqlite3
@@ -12,11 +12,11 @@ Refused = (sqlite3.IntegrityError, asyncpg.IntegrityConstraintViolationError)
 
 
 def execute(url: str, sql: str) -> list[tuple[object, ...]]:
-    """Runs one statement, and gives its rows."""
-    meaning = parse_database_url(url)
-    if isinstance(meaning, PostgresURL):
+    """Runs one statement and returns its rows."""
+    parsed = parse_database_url(url)
+    if isinstance(parsed, PostgresURL):
         return asyncio.run(_on_postgres(url, sql))
-    with closing(sqlite3.connect(meaning.path, isolation_level=None)) as connection:
+    with closing(sqlite3.connect(parsed.path, isolation_level=None)) as connection:
         return connection.execute(sql).fetchall()
 
 

@@ -1,4 +1,4 @@
-"""The database servers of a test run: a PostgreSQL, one with TLS, and a transaction pooler in front of that."""
+"""The database servers of a test run: PostgreSQL, PostgreSQL with TLS, and a transaction pooler in front of the latter."""
 
 import json
 import os
@@ -21,7 +21,7 @@ _running: list[Daemon] = []
 
 
 def start() -> None:
-    """Starts the servers and tells the workers where they are. With `CI` set, a missing one is an error."""
+    """Starts the servers and passes their addresses to the test workers. If `CI` is set, a missing server is an error."""
     if ENVIRONMENT in os.environ:
         return
     servers = _start()
@@ -34,7 +34,7 @@ def start() -> None:
 
 
 def _start() -> dict[str, dict[str, str]]:
-    """What the workers have to know: where each engine's server is, and where PostgreSQL logs statements."""
+    """Returns, for each engine, the URL of its server and the file in which PostgreSQL logs statements."""
     servers = {}
     if given := os.environ.get("TEST_DATABASE_URL"):
         servers["postgres"] = {"url": given}
@@ -55,13 +55,13 @@ def _start() -> dict[str, dict[str, str]]:
 
 
 def stop() -> None:
-    """Stops what `start` started."""
+    """Stops the servers that `start` started."""
     while _running:
         _running.pop().stop()
 
 
 def server_of(engine: str) -> dict[str, str]:
-    """The `url` of the maintenance database of an engine's server, and the `log` of statements, where it is at hand."""
+    """Returns the `url` of the engine's maintenance database and, if available, the `log` of its statements."""
     servers: dict[str, dict[str, str]] = json.loads(os.environ[ENVIRONMENT])
     if engine not in servers:
         pytest.skip(WANTED[engine])

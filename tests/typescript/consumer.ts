@@ -1,5 +1,5 @@
-// A strict client of the service, as its users write one. It is compiled, never run: each line is a promise of the
-// OpenAPI document, and each `@ts-expect-error` a mistake that the compiler must find.
+// A client of the service, as users with strict compiler settings write it. It is compiled but never run. Each line is a
+// promise of the OpenAPI document, and each `@ts-expect-error` is a mistake that the compiler must find.
 
 import type { components, operations } from "./taskwell";
 
@@ -12,12 +12,12 @@ type Sent<Operation extends keyof operations> = operations[Operation] extends {
   ? Body
   : never;
 
-type Answers<Operation extends keyof operations> = operations[Operation]["responses"];
+type Responses<Operation extends keyof operations> = operations[Operation]["responses"];
 
-type Received<Operation extends keyof operations, Status extends keyof Answers<Operation>> =
-  Answers<Operation>[Status] extends { content: { "application/json": infer Body } } ? Body : never;
+type Received<Operation extends keyof operations, Status extends keyof Responses<Operation>> =
+  Responses<Operation>[Status] extends { content: { "application/json": infer Body } } ? Body : never;
 
-type Failures<Operation extends keyof operations> = Exclude<keyof Answers<Operation>, 200 | 201 | 204>;
+type ErrorStatus<Operation extends keyof operations> = Exclude<keyof Responses<Operation>, 200 | 201 | 204>;
 
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
 
@@ -30,20 +30,20 @@ export const whole: Sent<"create_task"> = { title: "Buy milk", description: null
 
 // @ts-expect-error a task has a title
 export const untitled: Sent<"create_task"> = { description: "Oat" };
-// @ts-expect-error absent is not undefined
+// @ts-expect-error a member can be absent, but not undefined
 export const undefinedDescription: Sent<"create_task"> = { title: "Buy milk", description: undefined };
-// @ts-expect-error it is `complete`
+// @ts-expect-error the member is called `complete`
 export const misspelt: Sent<"create_task"> = { title: "Buy milk", completed: true };
-// @ts-expect-error a number is no boolean
+// @ts-expect-error a number is not a boolean
 export const numeric: Sent<"create_task"> = { title: "Buy milk", complete: 1 };
 
-// --- replacing: what was read can be sent back
+// --- replacing: a task from a response can be sent back
 
 export const sentBack: Sent<"replace_task"> = { ...task, complete: !task.complete };
 export const unchanged: Sent<"replace_task"> = task;
 export const withoutDescription: Sent<"replace_task"> = { title: "Buy milk", complete: false };
 
-// @ts-expect-error a replacement is whole
+// @ts-expect-error a replacement has all required members
 export const partial: Sent<"replace_task"> = { title: "Buy milk" };
 
 // --- changing
@@ -52,14 +52,14 @@ export const done: Sent<"patch_task"> = { complete: true };
 export const renamed: Sent<"patch_task"> = { title: "Buy bread" };
 export const cleared: Sent<"patch_task"> = { description: null };
 
-// @ts-expect-error a change names a member
+// @ts-expect-error a change has at least one member
 export const nothing: Sent<"patch_task"> = {};
 // @ts-expect-error a title can be changed, not cleared
 export const clearedTitle: Sent<"patch_task"> = { title: null };
-// @ts-expect-error nor can the state be unknown
+// @ts-expect-error a task is complete or not
 export const unknownState: Sent<"patch_task"> = { complete: null };
 
-// --- the tasks in answers: all members always there
+// --- the tasks in responses: all members are always present
 
 export const members: {
   id: number;
@@ -73,7 +73,7 @@ export const members: {
 
 // @ts-expect-error a description can be null
 export const length: number = task.description.length;
-// @ts-expect-error an index can be out of the page
+// @ts-expect-error an index can be out of range
 export const first: Task = (null as unknown as Schemas["TaskListResponse"]).tasks[0];
 
 export const successes: [
@@ -87,9 +87,9 @@ export const successes: [
   Same<Received<"ready", 200>["database"], "ok">,
 ] = [true, true, true, true, true, true, true, true];
 
-// --- the errors: one body for every failure of every operation
+// --- errors: the same body for all errors of all operations
 
-type Failed = { [Operation in keyof operations]: Received<Operation, Failures<Operation>> };
+type Failed = { [Operation in keyof operations]: Received<Operation, ErrorStatus<Operation>> };
 export const failures: { [Operation in keyof operations]: Same<Failed[Operation], Schemas["Problem"]> } = {
   list_tasks: true,
   create_task: true,
@@ -126,15 +126,15 @@ export const page: operations["list_tasks"]["parameters"] = {
 };
 export const everything: operations["list_tasks"]["parameters"] = { path: { user_id: "user_abc123" } };
 
-// @ts-expect-error a filter is true or false, or left out
+// @ts-expect-error a filter is true, false or absent
 export const nullFilter: operations["list_tasks"]["parameters"]["query"] = { complete: null };
 // @ts-expect-error an id is a number
 export const textualId: operations["get_task"]["parameters"]["path"] = { user_id: "user_abc123", task_id: "1" };
 
 export const headers: [string, string, string, string, string | undefined] = [
-  null as unknown as Answers<"create_task">[201]["headers"]["Location"],
-  null as unknown as Answers<"create_task">[201]["headers"]["X-Request-ID"],
-  null as unknown as Answers<"get_task">[401]["headers"]["WWW-Authenticate"],
-  null as unknown as Answers<"get_task">[503]["headers"]["Retry-After"],
-  null as unknown as Answers<"get_task">[500]["headers"]["Retry-After"],
+  null as unknown as Responses<"create_task">[201]["headers"]["Location"],
+  null as unknown as Responses<"create_task">[201]["headers"]["X-Request-ID"],
+  null as unknown as Responses<"get_task">[401]["headers"]["WWW-Authenticate"],
+  null as unknown as Responses<"get_task">[503]["headers"]["Retry-After"],
+  null as unknown as Responses<"get_task">[500]["headers"]["Retry-After"],
 ];

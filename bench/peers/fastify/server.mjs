@@ -1,5 +1,5 @@
-// Fastify as its documentation has it: schemas for bodies and answers, @fastify/jwt, and pg with named (prepared) statements,
-// which are Taskwell's own. Its log is off, as by default.
+// Fastify as its documentation shows it: schemas for bodies and responses, @fastify/jwt, and pg with named (prepared)
+// statements. The statements are Taskwell's own. The log is off, which is the default.
 
 import { randomUUID } from "node:crypto";
 
@@ -11,8 +11,8 @@ const { DATABASE_URL, JWT_KEY, JWT_ALGORITHM, JWT_ISSUER, JWT_AUDIENCE, PORT, ST
 
 // --- the database
 
-// pg makes strings of 64-bit integers, and dates without microseconds of timestamps. The session's time zone is UTC, so that the text
-// that comes is all but the answer's, and quicker to have than a Date.
+// By default, pg turns 64-bit integers into strings, and timestamps into dates without microseconds. The time zone of the
+// connection is UTC, so PostgreSQL's text is almost the text of the response, and faster to use than a Date.
 const { INT8, TIMESTAMPTZ } = pg.types.builtins;
 pg.types.setTypeParser(INT8, Number);
 pg.types.setTypeParser(TIMESTAMPTZ, (text) => `${text.slice(0, 10)}T${text.slice(11, -3)}Z`);
@@ -81,8 +81,8 @@ app.register(async (api) => {
   api.addHook("onRequest", authenticate);
 
   api.get("/api/:user/tasks", { schema: { querystring, response: { 200: list } } }, async (request) => {
-    const tasks = await fetch("list_tasks", { owner: request.params.user, ...request.query });
-    return { tasks, count: tasks.length ? tasks[0].count : 0 };
+    const rows = await fetch("list_tasks", { owner: request.params.user, ...request.query });
+    return { tasks: rows.filter((row) => row.id !== null), count: rows[0].count };
   });
 
   api.post("/api/:user/tasks", { schema: { body: body(["title"]), response: { 201: task } } }, async (request, reply) => {

@@ -1,1 +1,1 @@
-"""Whose request it is: tokens, keys, owners."""
+"""Authentication: tokens, the keys that verify them, and the owner of a request."""

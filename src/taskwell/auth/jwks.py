@@ -1,6 +1,6 @@
-"""From a JSON Web Key Set (RFC 7517) to verification keys.
+"""Parsing a JSON Web Key Set (RFC 7517) into verification keys.
 
-Each key is loaded for itself: one that is odd, weak or not for signatures is left out, and the others stand.
+Each key is loaded on its own. A key that is malformed, weak or not for signatures is skipped; the others are used.
 """
 
 import json
@@ -18,7 +18,7 @@ from taskwell.auth.keys import Key, Material
 MAX_KEYS = 64
 RSA_BITS = range(2048, 8192 + 1)
 
-# RFC 9864 gives EdDSA with this curve a name of its own.
+# RFC 9864 calls EdDSA with this curve "Ed25519".
 _ED25519 = frozenset({"EdDSA", "Ed25519"})
 _RSA = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
 _ALGORITHMS: dict[tuple[object, object], frozenset[str]] = {
@@ -30,8 +30,8 @@ _ALGORITHMS: dict[tuple[object, object], frozenset[str]] = {
 }
 ASYMMETRIC_ALGORITHMS = frozenset[str]().union(*_ALGORITHMS.values())
 
-# The y coordinates, little-endian, of the points of order 1, 2, 4 and 8, in every encoding. Under such a key anybody can make
-# signatures (https://eprint.iacr.org/2020/1244, section 2; https://github.com/jedisct1/libsodium, ed25519_ref10.c).
+# The y coordinates, little-endian, of the points of order 1, 2, 4 and 8, in every encoding. Anybody can forge signatures
+# for such a key (https://eprint.iacr.org/2020/1244, section 2; https://github.com/jedisct1/libsodium, ed25519_ref10.c).
 _SMALL_ORDER = frozenset(
     bytes.fromhex(y)
     for y in (
@@ -49,18 +49,18 @@ JWK = Mapping[str, object]
 
 
 class InvalidKeySet(Exception):
-    """What came is no key set, or has no key that can be used."""
+    """The bytes are not a key set, or the key set has no usable key."""
 
 
 class _Unusable(Exception):
-    """The key is left out."""
+    """The key is skipped."""
 
 
 def parse_key_set(text: bytes) -> dict[str, Key]:
-    """The usable keys of a key set by their `kid`; of two with the same one the first.
+    """Returns the usable keys of a key set by their `kid`. If two keys have the same `kid`, the first is used.
 
     Raises:
-        InvalidKeySet: it is not JSON, no key set, too large, or without a usable key.
+        InvalidKeySet: The text is not JSON or not a key set, or the set has too many keys or no usable one.
     """
     try:
         document = json.loads(text)
@@ -68,9 +68,9 @@ def parse_key_set(text: bytes) -> dict[str, Key]:
         raise InvalidKeySet("not JSON") from None
     entries = cast("dict[str, object]", document).get("keys") if isinstance(document, dict) else None
     if not isinstance(entries, list):
-        raise InvalidKeySet("no key set")
+        raise InvalidKeySet("not a key set")
     if len(cast("list[object]", entries)) > MAX_KEYS:
-        raise InvalidKeySet(f"more than {MAX_KEYS} keys")
+        raise InvalidKeySet(f"a key set with more than {MAX_KEYS} keys")
     keys: dict[str, Key] = {}
     for entry in cast("list[object]", entries):
         try:
@@ -79,7 +79,7 @@ def parse_key_set(text: bytes) -> dict[str, Key]:
             continue
         keys.setdefault(kid, key)
     if not keys:
-        raise InvalidKeySet("no usable key")
+        raise InvalidKeySet("a key set with no usable key")
     return keys
 
 
@@ -93,7 +93,7 @@ def _load(entry: object) -> tuple[str, Key]:
     algorithms = _algorithms(jwk)
     try:
         material = _material(jwk)
-    # What a library says of hostile numbers is not for it to promise; nothing here has an effect yet.
+    # The libraries do not document what they raise for hostile numbers. Catching broadly is safe: loading has no effect.
     except (jwt.PyJWTError, UnsupportedAlgorithm, ArithmeticError, LookupError, TypeError, ValueError):
         raise _Unusable from None
     return kid, Key(algorithms, material)
@@ -104,7 +104,7 @@ def _may_verify(operations: object) -> bool:
 
 
 def _algorithms(jwk: JWK) -> frozenset[str]:
-    """What the key's type allows; its `alg`, where it has one, narrows that."""
+    """The algorithms of the key's type, narrowed by its `alg` if it has one."""
     try:
         allowed = _ALGORITHMS[jwk.get("kty"), jwk.get("crv")]
     except (KeyError, TypeError):
@@ -135,6 +135,6 @@ def _material(jwk: JWK) -> Material:
 
 def _refuse_small_order(point: Ed25519PublicKey) -> None:
     *y, last = point.public_bytes_raw()
-    # The highest bit is the sign of the other coordinate.
+    # The highest bit is the sign of x.
     if bytes([*y, last & 0x7F]) in _SMALL_ORDER:
         raise _Unusable

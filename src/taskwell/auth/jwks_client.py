@@ -1,8 +1,8 @@
-"""The auth server's key set, kept at hand.
+"""Fetching and caching the auth server's key set.
 
-Fetched in the background and when a token names a key that is not there, which the first token after a rotation always
-does. A token is made by anybody, so what it can cause is bounded: one fetch at a time, from a small bucket, never waited
-for longer than four seconds, and nothing that comes back is trusted to be small, quick or a key set.
+The key set is fetched in the background, and when a token names an unknown key, as the first token after a rotation
+always does. Anybody can make such a token, so the cost is bounded: one fetch at a time, limited by a small token bucket,
+and no wait longer than four seconds. The reply may be large, slow or not a key set at all.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ KEEP_SECONDS = 24 * 3600
 BUCKET_SIZE = 3
 BUCKET_SECONDS = 5
 
-# Plain HTTP is for this machine only (`check_url`), so it takes no way round by a proxy that the environment names.
+# Plain http is allowed only for this machine (`check_key_set_url`), so it bypasses any proxy in the environment.
 DIRECTLY = {"http://": None}
 
 Fetch = Callable[[], Awaitable[bytes]]
@@ -36,11 +36,11 @@ Clock = Callable[[], float]
 
 
 class FetchFailed(Exception):
-    """The key set cannot be had; the message says why, the name of the class for short."""
+    """The key set could not be fetched. The message says why."""
 
 
 class KeySet:
-    """A cached key set. Success replaces it; failure keeps it, for a day at most."""
+    """A cached key set. A successful fetch replaces it. A failed fetch keeps it, for at most 24 hours."""
 
     def __init__(self, fetch: Fetch, clock: Clock = time.monotonic) -> None:
         self._fetch = fetch
@@ -52,32 +52,32 @@ class KeySet:
 
     @property
     def ready(self) -> bool:
-        """Whether there is a key set, and not one of yesterday."""
+        """Whether a key set is cached that is younger than 24 hours."""
         return self._fetched_at is not None and self._clock() - self._fetched_at < KEEP_SECONDS
 
-    def find(self, kid: str | None) -> Key | None:
-        """The key called `kid`, if it is at hand."""
+    def cached(self, kid: str | None) -> Key | None:
+        """Returns the key with this `kid` if it is cached."""
         return self._keys.get(kid) if kid is not None and self.ready else None
 
-    async def seek(self, kid: str | None) -> Key:
-        """The key called `kid`, fetched if the bucket allows.
+    async def get(self, kid: str | None) -> Key:
+        """Returns the key with this `kid`. Fetches the key set for an unknown `kid` if the token bucket allows it.
 
         Raises:
-            UnknownKey: the key set does not have it.
-            KeysUnavailable: there is no key set.
+            UnknownKey: The key set has no key with this `kid`.
+            KeysUnavailable: No key set is cached, and none could be fetched.
         """
-        if key := self.find(kid):
+        if key := self.cached(kid):
             return key
         if kid is not None and (self._fetching or self._bucket.take()):
             await self.refresh()
-        if key := self.find(kid):
+        if key := self.cached(kid):
             return key
         if not self.ready:
             raise KeysUnavailable
         raise UnknownKey
 
     async def refresh(self) -> None:
-        """Fetches the key set, or waits for the fetch that is under way. Whoever gives up waiting does not stop it."""
+        """Fetches the key set, or waits for the fetch in progress. A cancelled caller does not stop the fetch."""
         if self._fetching is None:
             self._fetching = asyncio.create_task(self._replace())
             self._fetching.add_done_callback(self._done)
@@ -91,19 +91,19 @@ class KeySet:
         try:
             fetched = parse_key_set(await self._fetch())
         except (FetchFailed, InvalidKeySet) as error:
-            logger.warning("the key set cannot be had: %s", error)
+            logger.warning("the key set was not updated: %s", error)
             return
         self._keys = {kid: self._same_or(kid, key) for kid, key in fetched.items()}
         self._fetched_at = self._clock()
 
     def _same_or(self, kid: str, key: Key) -> Key:
-        """The key of old where it has not changed, so that tokens verified with it stay verified."""
-        old = self._keys.get(kid)
-        return old if old and old == key else key
+        """Keeps the object of an unchanged key, so that the cache of verified tokens stays valid."""
+        known = self._keys.get(kid)
+        return known if known and known == key else key
 
     @asynccontextmanager
     async def kept_fresh(self) -> AsyncGenerator["KeySet"]:
-        """Refreshes in the background while the context is entered. Entering does not wait for the auth server."""
+        """Refreshes the key set in the background. Entering does not wait for the auth server."""
         refreshing = asyncio.create_task(self._refresh_forever())
         try:
             yield self
@@ -120,15 +120,15 @@ class KeySet:
             try:
                 await self.refresh()
             except Exception:
-                # A bug, but no reason to live on yesterday's keys.
-                logger.exception("the key set cannot be refreshed")
-            # Spread out, so that the processes of a deployment do not ask all at once.
+                # A bug must not stop later refreshes.
+                logger.exception("refreshing the key set failed")
+            # Random, so that the processes of a deployment do not all fetch at the same time.
             seconds = REFRESH_SECONDS if self._fetched_at != before else RETRY_SECONDS
-            await asyncio.sleep(seconds * random.uniform(0.8, 1.2))  # noqa: S311 - no secret hangs on it
+            await asyncio.sleep(seconds * random.uniform(0.8, 1.2))  # noqa: S311 - not a secret
 
 
 class Bucket:
-    """A token bucket: `size` at once, then one each `seconds`."""
+    """A token bucket: `size` tokens at once, then one every `seconds`."""
 
     def __init__(self, size: int, seconds: float, clock: Clock) -> None:
         self._size = size
@@ -138,7 +138,7 @@ class Bucket:
         self._filled_at = clock()
 
     def take(self) -> bool:
-        """Takes one, if there is one."""
+        """Takes a token. Returns False if the bucket is empty."""
         now = self._clock()
         self._level = min(self._size, self._level + (now - self._filled_at) / self._seconds)
         self._filled_at = now
@@ -149,7 +149,7 @@ class Bucket:
 
 
 def fetch_from(url: str, client: httpx2.AsyncClient) -> Fetch:
-    """How the key set at `url` is fetched: without redirects, within four seconds, 64 KiB at most."""
+    """Returns a function that fetches `url`: no redirects, at most 4 seconds, at most 64 KiB."""
 
     async def fetch() -> bytes:
         try:
@@ -164,13 +164,13 @@ def fetch_from(url: str, client: httpx2.AsyncClient) -> Fetch:
 
 
 async def _get(client: httpx2.AsyncClient, url: str) -> bytes:
-    # Uncompressed, so that what is counted is what came: a kilobyte of gzip can hold a megabyte.
+    # Without compression, because a kilobyte of gzip can hold a megabyte.
     headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-    async with client.stream("GET", url, headers=headers, follow_redirects=False) as answer:
-        if answer.status_code != HTTPStatus.OK:
-            raise FetchFailed(f"{url} answered with status {answer.status_code}")
+    async with client.stream("GET", url, headers=headers, follow_redirects=False) as response:
+        if response.status_code != HTTPStatus.OK:
+            raise FetchFailed(f"{url} answered with status {response.status_code}")
         body = b""
-        async for chunk in answer.aiter_raw():
+        async for chunk in response.aiter_raw():
             body += chunk
             if len(body) > MAX_BYTES:
                 raise FetchFailed(f"{url} answered with more than {MAX_BYTES} bytes")

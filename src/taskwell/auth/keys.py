@@ -1,6 +1,6 @@
-"""The keys that tokens are verified with, and the two places they come from: a shared secret, or a key set.
+"""Verification keys and the interface of their two sources: a shared secret, or a key set.
 
-A key brings its own algorithms: what a token's header asks for is compared with them, never obeyed
+A key names its own algorithms. The algorithm in a token's header is compared with them and never trusted
 (RFC 8725, section 3.1).
 """
 
@@ -15,56 +15,56 @@ Material = bytes | Ed25519PublicKey | EllipticCurvePublicKey | RSAPublicKey
 
 
 class UnknownKey(Exception):
-    """No key is known under the token's `kid`."""
+    """No key has the token's `kid`."""
 
 
 class KeysUnavailable(Exception):
-    """No key is at hand at all, and none can be had."""
+    """No keys are cached, and none can be fetched."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A verification key and the JWS algorithms (RFC 7518) that it is for."""
+    """A verification key and the JWS algorithms (RFC 7518) that it may be used with."""
 
     algorithms: frozenset[str]
     material: Material = field(repr=False)
 
 
 class Keys(Protocol):
-    """Where verification keys come from."""
+    """A source of verification keys."""
 
     @property
     def ready(self) -> bool:
-        """Whether there is a key at hand."""
+        """Whether keys are cached."""
         ...
 
-    def find(self, kid: str | None) -> Key | None:
-        """The key that tokens call `kid`, if it is at hand."""
+    def cached(self, kid: str | None) -> Key | None:
+        """Returns the key with this `kid` if it is cached."""
         ...
 
-    async def seek(self, kid: str | None) -> Key:
-        """The key that tokens call `kid`, if need be from far away.
+    async def get(self, kid: str | None) -> Key:
+        """Returns the key with this `kid`. May fetch it over the network.
 
         Raises:
-            UnknownKey: there is none.
-            KeysUnavailable: there is no telling.
+            UnknownKey: No key has this `kid`.
+            KeysUnavailable: No keys are cached, and none can be fetched.
         """
         ...
 
 
 class SharedSecret:
-    """One HS256 key, shared with whoever signs the tokens. It is the one key there is, whatever a token calls it."""
+    """One HS256 key, shared with the auth server. It is the only key, so it serves any `kid`."""
 
     ready = True
 
     def __init__(self, secret: str) -> None:
         self._key = Key(frozenset({"HS256"}), secret.encode())
 
-    def find(self, kid: str | None) -> Key:
-        """The key."""
+    def cached(self, kid: str | None) -> Key:
+        """Returns the key."""
         del kid
         return self._key
 
-    async def seek(self, kid: str | None) -> Key:
-        """The key."""
-        return self.find(kid)
+    async def get(self, kid: str | None) -> Key:
+        """Returns the key."""
+        return self.cached(kid)

@@ -1,7 +1,7 @@
-"""From a request to its owner: the header, the verified token, the path's user."""
+"""Finding the owner of a request: the Authorization header, the verified token, the user in the path, the scopes."""
 
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Path, Security
 from fastapi.openapi.models import HTTPBearer
@@ -9,36 +9,80 @@ from fastapi.security.base import SecurityBase
 from starlette.requests import Request
 
 from taskwell.auth.keys import KeysUnavailable
-from taskwell.auth.tokens import Cause, InvalidToken, UserId, Verifier
-from taskwell.errors import AuthForbidden, AuthInvalid, AuthMissing, AuthUnavailable, Problem
+from taskwell.auth.scopes import READ, WRITE
+from taskwell.auth.tokens import Cause, Identity, InvalidToken, UserId, Verifier
+from taskwell.errors import AuthForbidden, AuthInvalid, AuthMissing, AuthUnavailable, InsufficientScope, Problem
+
+_READING_METHODS = ("GET", "HEAD")
 
 AUTH_PROBLEMS: list[type[Problem]] = [AuthMissing, AuthInvalid, AuthForbidden, AuthUnavailable]
 
+RawHeaders = Iterable[tuple[bytes, bytes]]
+"""Headers as ASGI passes them: names in lower case."""
 
-async def authenticate(request: Request) -> None:
-    """Lets a request through to its own user's resources, and remembers the user.
+
+async def identify(headers: RawHeaders, verifier: Verifier) -> Identity:
+    """Returns the identity that the request's bearer token proves.
 
     Raises:
-        AuthMissing: no bearer token was sent.
-        AuthInvalid: the token is not accepted.
-        AuthUnavailable: there are no keys to verify it with.
-        AuthForbidden: it is for another user than the path's.
+        AuthMissing: The request has no bearer token.
+        AuthInvalid: The token is not accepted.
+        AuthUnavailable: There are no keys to verify the token with.
     """
-    state: dict[str, Any] = request.scope["state"]
-    verifier: Verifier = state["verifier"]
     try:
-        user = await verifier.verify(_bearer_token(request.scope["headers"]))
+        return await verifier.verify(_bearer_token(headers))
     except InvalidToken as error:
         raise AuthInvalid(str(error)) from None
     except KeysUnavailable:
-        raise AuthUnavailable(cause="no key set has arrived yet") from None
-    if user != request.scope["path_params"]["user_id"]:
+        raise AuthUnavailable(cause="no key set has been fetched yet") from None
+
+
+def require_same_user(owner: UserId, path_user: str) -> None:
+    """Checks that the request's owner is the user in its path.
+
+    Raises:
+        AuthForbidden: They are different users.
+    """
+    if owner != path_user:
         raise AuthForbidden
-    state["owner"] = user
 
 
-def _bearer_token(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """The token of the one Authorization header (RFC 6750, section 2.1)."""
+def require_scope(scopes: frozenset[str], method: str) -> None:
+    """Checks that an OAuth access token with `scopes` may be used with the HTTP method.
+
+    Raises:
+        InsufficientScope: The scope for the method is missing.
+    """
+    scope = READ if method in _READING_METHODS else WRITE
+    if scope not in scopes:
+        raise InsufficientScope(scope)
+
+
+class Authenticator:
+    """Admits requests whose token belongs to the user in the path, and stores that user as the owner."""
+
+    def __init__(self, verifier: Verifier) -> None:
+        self._verifier = verifier
+
+    async def __call__(self, request: Request) -> None:
+        """Stores the owner in `request.scope["state"]["owner"]`.
+
+        Raises:
+            AuthMissing: The request has no bearer token.
+            AuthInvalid: The token is not accepted.
+            AuthUnavailable: There are no keys to verify the token with.
+            AuthForbidden: The token belongs to a different user than the one in the path, or lacks the scope.
+        """
+        scope = request.scope
+        identity = await identify(scope["headers"], self._verifier)
+        require_same_user(identity.user, scope["path_params"]["user_id"])
+        if identity.scopes is not None:
+            require_scope(identity.scopes, scope["method"])
+        scope["state"]["owner"] = identity.user
+
+
+def _bearer_token(headers: RawHeaders) -> str:
+    """The token of the only Authorization header (RFC 6750, section 2.1)."""
     values = [value for name, value in headers if name == b"authorization"]
     if len(values) > 1:
         raise InvalidToken(Cause.MALFORMED, "more than one Authorization header")
@@ -50,10 +94,14 @@ def _bearer_token(headers: Iterable[tuple[bytes, bytes]]) -> str:
 
 
 class _Bearer(SecurityBase):
-    """What OpenAPI says of `authenticate`, and the way to its result."""
+    """Describes the authentication in OpenAPI, and injects the owner that `Authenticator` stored."""
 
     scheme_name = "bearer"
-    model = HTTPBearer(bearerFormat="JWT", description="A token of the auth server; its user is the path's.")
+    model = HTTPBearer(
+        bearerFormat="JWT",
+        description="A JWT from the auth server. It must belong to the user in the path. An OAuth access token (typ "
+        f"at+jwt) also needs the scope {READ} for GET and HEAD, and {WRITE} for other methods.",
+    )
 
     async def __call__(
         self,
@@ -63,14 +111,14 @@ class _Bearer(SecurityBase):
             Path(
                 min_length=1,
                 max_length=255,
-                description="The user's identifier at the auth server.",
+                description="The user's ID at the auth server.",
                 examples=["user_abc123"],
             ),
         ],
     ) -> UserId:
-        del user_id  # declared for the document; `authenticate` has compared it
+        del user_id  # declared for OpenAPI; `Authenticator` has already compared it
         return UserId(request.scope["state"]["owner"])
 
 
 Owner = Annotated[UserId, Security(_Bearer())]
-"""The user who asks, verified, and the only one whose rows the request may touch."""
+"""The authenticated user who makes the request. A request may only touch this user's rows."""

@@ -1,8 +1,9 @@
-"""Verifying JSON Web Tokens (RFC 7519). Knows no HTTP.
+"""Verifying JSON Web Tokens (RFC 7519). This module knows nothing about HTTP.
 
-Each check is cheaper than the next: a token seen before, its form, its header, its claims, its key, its signature. Nothing is believed
-before the last. PyJWT checks the registered claims and the signature; in front of it stand the checks that it leaves to its caller
-(padding, duplicate members, `crit` and its kin, types of the times).
+The cheapest checks run first: the cache of verified tokens, the token's form, its header, its claims, its key and its
+signature. Nothing in a token is trusted before its signature is verified. PyJWT checks the registered claims and the
+signature. This module adds the checks that PyJWT leaves to its caller: padding, duplicate members, headers such as
+`crit`, and the types of times.
 """
 
 import base64
@@ -20,9 +21,10 @@ import jwt
 from jwt.algorithms import OKPAlgorithm
 
 from taskwell.auth.keys import Key, Keys, UnknownKey
+from taskwell.auth.scopes import ACCESS_TOKEN_TYPE, granted_scopes
 
 UserId = NewType("UserId", str)
-"""A user's identifier at the auth server: opaque, 1 to 255 characters."""
+"""A user's ID at the auth server: an opaque string of 1 to 255 characters."""
 
 MAX_TOKEN_BYTES = 8 * 1024
 MAX_USER_CHARACTERS = 255
@@ -33,21 +35,24 @@ CACHE_SIZE = 4096
 CACHE_SECONDS = 300
 
 _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+")
-_TOKEN_TYPES = ("jwt", "at+jwt")
+_TOKEN_TYPES = ("jwt", ACCESS_TOKEN_TYPE)
+# An ID token proves a sign-in to an application (OpenID Connect Core, section 2). It is not for an API.
+_ID_TOKEN_CLAIMS = ("nonce", "at_hash", "c_hash")
 _UNUSABLE_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 _signatures = jwt.PyJWS()
-# RFC 9864's name for the one curve that EdDSA is used with here.
+# RFC 9864 calls EdDSA with this curve "Ed25519".
 _signatures.register_algorithm("Ed25519", OKPAlgorithm())
 
 Members = dict[str, object]
 
 
 class Cause(StrEnum):
-    """Why a token is refused: for the log and the counters, never for the client."""
+    """Why a token was rejected. Appears in the log, never in a response."""
 
     MALFORMED = "malformed"
     HEADER = "header"
+    PURPOSE = "purpose"
     TIMES = "times"
     EXPIRED = "expired"
     NOT_YET_VALID = "not_yet_valid"
@@ -60,7 +65,7 @@ class Cause(StrEnum):
 
 
 class InvalidToken(Exception):
-    """The token is not accepted. The message is for the log, and holds nothing of the token."""
+    """The token is not accepted. The message is for the log and contains no part of the token."""
 
     def __init__(self, cause: Cause, message: str) -> None:
         super().__init__(f"{cause}: {message}")
@@ -68,20 +73,29 @@ class InvalidToken(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Verified:
-    """What is remembered of a token: whose it is, by which key, and how long that holds."""
+class Identity:
+    """What a verified token proves: its user, and what the token may do."""
 
     user: UserId
+    scopes: frozenset[str] | None
+    """The scopes of an OAuth access token. None for a session's token, which may do everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Verified:
+    """An entry of the cache of verified tokens: the identity, the key that verified the token, and the expiry."""
+
+    identity: Identity
     kid: str | None
     key: Key
     until: float
 
 
 class Verifier:
-    """Decides whose a token is, and remembers the tokens it believed.
+    """Verifies tokens and caches the result.
 
-    `issuer` and `audiences`, where given, must be matched. A token for an audience is refused where none is
-    configured, as RFC 7519, section 4.1.3 demands. `algorithms`, where given, narrow what the keys allow.
+    A token must match `issuer` and one of `audiences`, if they are given. Without `audiences`, a token that has an
+    audience is rejected (RFC 7519, section 4.1.3). `algorithms`, if given, narrows the algorithms of the keys.
     """
 
     def __init__(
@@ -98,33 +112,35 @@ class Verifier:
         self._audiences = audiences
         self._algorithms = algorithms
         self._clock = clock
-        self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
+        self._verified_tokens: OrderedDict[bytes, _Verified] = OrderedDict()
 
-    async def verify(self, token: str) -> UserId:
-        """The user whose token this is.
+    async def verify(self, token: str) -> Identity:
+        """Returns the user that the token belongs to, and its scopes.
 
         Raises:
-            InvalidToken: it is malformed, wrongly signed, expired or not yet valid, for somebody else, or names no user.
-            KeysUnavailable: there are no keys to verify it with.
+            InvalidToken: The token is malformed, has a wrong signature, is expired or not valid yet, is meant for
+                another service, or names no user.
+            KeysUnavailable: There are no keys to verify the token with.
         """
         digest = sha256(token.encode(errors="surrogateescape")).digest()
-        if remembered := self._remembered(digest):
-            return remembered.user
+        if cached := self._cached(digest):
+            return cached.identity
         verified = await self._verify(token)
-        self._remember(digest, verified)
-        return verified.user
+        self._cache(digest, verified)
+        return verified.identity
 
     async def _verify(self, token: str) -> _Verified:
         header, claims = read_unverified(token)
         _check_header(header)
+        _check_purpose(claims)
         _check_types_of_times(claims)
         self._check_claims(token)
-        user = _user(claims)
+        identity = Identity(_user(claims), granted_scopes(_type(header), claims))
         kid = cast("str | None", header.get("kid"))
         key = await self._key(kid)
         self._check_signature(token, str(header.get("alg")), key)
         until = min(cast("float", claims["exp"]), self._clock() + CACHE_SECONDS)
-        return _Verified(user, kid, key, until)
+        return _Verified(identity, kid, key, until)
 
     def _check_claims(self, token: str) -> None:
         try:
@@ -148,33 +164,33 @@ class Verifier:
 
     async def _key(self, kid: str | None) -> Key:
         try:
-            return await self.keys.seek(kid)
+            return await self.keys.get(kid)
         except UnknownKey:
-            raise InvalidToken(Cause.UNKNOWN_KEY, "no key is known under its kid") from None
+            raise InvalidToken(Cause.UNKNOWN_KEY, "the key set has no key with its kid") from None
 
     def _check_signature(self, token: str, algorithm: str, key: Key) -> None:
         if algorithm not in key.algorithms or (self._algorithms and algorithm not in self._algorithms):
-            raise InvalidToken(Cause.ALGORITHM, "its algorithm is not its key's, or not among the accepted ones")
+            raise InvalidToken(Cause.ALGORITHM, "its algorithm does not fit its key or is not in JWT_ALGORITHM")
         try:
             _signatures.decode(token, key.material, algorithms=[algorithm])
         except jwt.PyJWTError as error:
             raise InvalidToken(Cause.SIGNATURE, str(error)) from None
 
-    def _remembered(self, digest: bytes) -> _Verified | None:
-        """What is remembered of the token, if its time is not up and its key is still that key."""
-        verified = self._verified.get(digest)
+    def _cached(self, digest: bytes) -> _Verified | None:
+        """The cached result, if it has not expired and the key set still has the same key object."""
+        verified = self._verified_tokens.get(digest)
         if verified is None:
             return None
-        if self._clock() >= verified.until or self.keys.find(verified.kid) is not verified.key:
-            del self._verified[digest]
+        if self._clock() >= verified.until or self.keys.cached(verified.kid) is not verified.key:
+            del self._verified_tokens[digest]
             return None
-        self._verified.move_to_end(digest)
+        self._verified_tokens.move_to_end(digest)
         return verified
 
-    def _remember(self, digest: bytes, verified: _Verified) -> None:
-        self._verified[digest] = verified
-        if len(self._verified) > CACHE_SIZE:
-            self._verified.popitem(last=False)
+    def _cache(self, digest: bytes, verified: _Verified) -> None:
+        self._verified_tokens[digest] = verified
+        if len(self._verified_tokens) > CACHE_SIZE:
+            self._verified_tokens.popitem(last=False)
 
 
 _CAUSES: dict[type[jwt.InvalidTokenError], Cause] = {
@@ -192,10 +208,10 @@ def _cause(error: jwt.InvalidTokenError) -> Cause:
 
 
 def read_unverified(token: str) -> tuple[Members, Members]:
-    """Header and claims, not yet believed.
+    """Returns the header and the claims of a token without verifying its signature.
 
     Raises:
-        InvalidToken: the token is malformed.
+        InvalidToken: The token is malformed.
     """
     if len(token) > MAX_TOKEN_BYTES:
         raise InvalidToken(Cause.MALFORMED, "longer than 8 KiB")
@@ -219,12 +235,12 @@ def _members(text: bytes) -> Members:
     except (ValueError, RecursionError):
         raise InvalidToken(Cause.MALFORMED, "not JSON") from None
     if not isinstance(members, dict) or _is_deeper_than(MAX_DEPTH, cast("Members", members)):
-        raise InvalidToken(Cause.MALFORMED, "not a JSON object, or one nested deeply")
+        raise InvalidToken(Cause.MALFORMED, "not a JSON object, or nested too deeply")
     return cast("Members", members)
 
 
 def _is_deeper_than(levels: int, value: object) -> bool:
-    # Where Python's own limit lies differs from version to version.
+    # A limit of our own, because Python's recursion limit differs between versions.
     if not isinstance(value, dict | list):
         return False
     parts = cast("Members", value).values() if isinstance(value, dict) else cast("list[object]", value)
@@ -239,30 +255,50 @@ def _unique(pairs: list[tuple[str, object]]) -> Members:
 
 
 def _check_header(header: Members) -> None:
-    """Refuses what changes the meaning of a token, and what is no access token."""
+    """Rejects headers that change how a token must be read, and tokens of another type."""
     for name in ("crit", "b64", "zip"):
         if name in header:
             raise InvalidToken(Cause.HEADER, f"its header has {name}")
     if "kid" in header and not isinstance(header["kid"], str):
         raise InvalidToken(Cause.HEADER, "its kid is not a string")
-    if "typ" in header and str(header["typ"]).lower().removeprefix("application/") not in _TOKEN_TYPES:
-        raise InvalidToken(Cause.HEADER, "its typ is not JWT")
+    if "typ" in header and _type(header) not in _TOKEN_TYPES:
+        raise InvalidToken(Cause.HEADER, "its typ is not JWT or at+jwt")
+
+
+def _type(header: Members) -> str | None:
+    """The `typ`, for which case and the prefix `application/` do not matter (RFC 7515, section 4.1.9)."""
+    return str(header["typ"]).lower().removeprefix("application/") if "typ" in header else None
+
+
+def _check_purpose(claims: Members) -> None:
+    """Rejects tokens that the auth server signs with the same keys, but not as a permission to call an API."""
+    if "cnf" in claims:
+        # RFC 7800: only the holder of another key may use the token, and this API does not ask for a proof of that key.
+        raise InvalidToken(Cause.PURPOSE, "it is bound to a key by cnf")
+    if "events" in claims:
+        # RFC 8417; a logout token is one too (OpenID Connect Back-Channel Logout, section 2.4).
+        raise InvalidToken(Cause.PURPOSE, "it has events, so it is a logout token or another security event")
+    if any(name in claims for name in _ID_TOKEN_CLAIMS):
+        raise InvalidToken(Cause.PURPOSE, "it is an ID token")
 
 
 def _check_types_of_times(claims: Members) -> None:
-    """Times are numbers (RFC 7519, section 2, NumericDate); PyJWT would also read a string of digits."""
+    """Times must be numbers (RFC 7519, section 2, NumericDate). PyJWT would also accept a string of digits."""
     for name in ("exp", "nbf", "iat"):
         value = claims.get(name, 0)
-        # Written so that NaN, of which no comparison is true, is refused too.
+        # `not abs(value) < MAX_TIME` also rejects NaN, because every comparison with NaN is false.
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < MAX_TIME:
-            raise InvalidToken(Cause.TIMES, f"its {name} is not a number, or no sane one")
+            raise InvalidToken(Cause.TIMES, f"its {name} is not a number, or is too large")
 
 
 def _user(claims: Members) -> UserId:
-    """The `user_id` claim, or else `sub`; where both are there, they agree."""
+    """The `user_id` claim, or `sub` if it is absent. If a token has both, they must be equal."""
     user = claims.get("user_id", claims.get("sub"))
     if claims.get("sub", user) != user:
-        raise InvalidToken(Cause.USER, "its user_id and sub disagree")
+        raise InvalidToken(Cause.USER, "its user_id and sub differ")
+    if user is not None and claims.get("client_id") == user:
+        # RFC 9068, section 2.2: without a user, as in the client credentials grant, `sub` is the client.
+        raise InvalidToken(Cause.USER, "it belongs to a client, not to a user")
     if not isinstance(user, str) or not 1 <= len(user) <= MAX_USER_CHARACTERS or _UNUSABLE_CHARACTER.search(user):
         raise InvalidToken(Cause.USER, "it names no usable user")
     return UserId(user)

@@ -1,4 +1,4 @@
-"""Command-line arguments that several commands share."""
+"""Command-line arguments shared by several commands."""
 
 import argparse
 import re
@@ -8,7 +8,9 @@ from collections.abc import Callable
 def add_address(parser: argparse.ArgumentParser) -> None:
     """Adds `--host` and `--port`."""
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 means all addresses (default: 127.0.0.1)"
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; 0.0.0.0 means all IPv4 addresses (default: 127.0.0.1)",
     )
     parser.add_argument(
         "--port", type=number(0, 65535), default=8000, help="port to listen on; 0 means any free port (default: 8000)"
@@ -16,7 +18,7 @@ def add_address(parser: argparse.ArgumentParser) -> None:
 
 
 def number(lowest: int, highest: int) -> Callable[[str], int]:
-    """Returns an argparse type: an integer in decimal digits from `lowest` to `highest`."""
+    """Returns an argparse type that accepts a decimal integer from `lowest` to `highest`."""
 
     def parse(text: str) -> int:
         if not re.fullmatch("[0-9]{1,9}", text) or not lowest <= int(text) <= highest:

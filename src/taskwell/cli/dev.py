@@ -14,7 +14,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the description and the arguments."""
     parser.description = (
         "Create or migrate the database, print a token for a demo user, and serve. "
-        f"Without settings, it uses {DATABASE_URL} and a secret of its own."
+        f"Without settings, use {DATABASE_URL} and a generated secret."
     )
     add_address(parser)
 

@@ -1,4 +1,4 @@
-"""What a developer needs and production must not have: a secret that lies in a file, and tokens signed with it."""
+"""Development only: a secret kept in a file, and tokens signed with it."""
 
 import asyncio
 import os
@@ -18,35 +18,37 @@ DATABASE_URL = "sqlite:///taskwell.db"
 DEMO_USER = "demo"
 
 _GREETING = """
-Taskwell serves at {url}
+Taskwell is running at {url}
 
-  documentation  {url}/docs
-  a token for the user "{user}", valid for a day:
+  API documentation: {url}/docs
+
+  A token for the user "{user}", valid for one day:
 
 {token}
 
-  a first task:
+  Create a first task:
 
 curl -X POST {url}/api/{user}/tasks \\
   -H 'Content-Type: application/json' \\
   -H 'Authorization: Bearer {token}' \\
   -d '{{"title": "Buy milk"}}'
 
-Another user's token: {command} --user ID. Stop with Ctrl-C.
+For another user's token, run: {command} --user ID
+To stop, press Ctrl-C.
 """
 
 
 def greeting(settings: Settings, url: str, command: str) -> str:
-    """Where the service is, and all that a first request needs. `command` is the one that prints tokens."""
+    """Returns a text with the URLs, a token and a first request. `command` prints tokens."""
     token = sign(settings, DEMO_USER, ttl_seconds=24 * 3600)
     return _GREETING.format(url=url, user=DEMO_USER, token=token, command=command)
 
 
 def development_secret() -> str:
-    """The secret of this working tree, made when it is first needed, and readable by its owner only.
+    """Returns the secret of the current folder. The first call creates it, readable by its file's owner only.
 
     Raises:
-        OSError: it can be neither read nor made.
+        OSError: the file cannot be read or created.
     """
     SECRET_FILE.parent.mkdir(mode=0o700, exist_ok=True)
     if not SECRET_FILE.exists():
@@ -55,7 +57,8 @@ def development_secret() -> str:
 
 
 def _make_secret() -> None:
-    """Whole or not at all, and of two that start at once one is kept: a link, unlike a rename, overwrites nothing."""
+    # The file appears complete or not at all. When two processes start at once, both use the secret of the first:
+    # a link, unlike a rename, does not replace an existing file.
     draft = SECRET_FILE.with_name(f"{SECRET_FILE.name}.{os.getpid()}")
     file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(file, "w", encoding="utf-8") as writable:
@@ -69,11 +72,11 @@ def _make_secret() -> None:
 
 
 def sign(settings: Settings, user: str, ttl_seconds: int) -> str:
-    """A token for `user` that this service accepts.
+    """Returns a token for `user` that this service accepts.
 
     Raises:
-        InvalidToken: it would not, as no token may name such a user.
-        SettingsError: tokens are verified by key set, and only the auth server has the private keys.
+        InvalidToken: `user` is not a valid user id.
+        SettingsError: the service verifies tokens with a key set, so only the auth server can sign them.
     """
     now = int(time.time())
     claims: dict[str, object] = {"sub": user, "iat": now, "exp": now + ttl_seconds}
@@ -82,7 +85,7 @@ def sign(settings: Settings, user: str, ttl_seconds: int) -> str:
     if settings.JWT_AUDIENCE:
         claims["aud"] = settings.JWT_AUDIENCE[0]
     if settings.BETTER_AUTH_SECRET is None:
-        raise SettingsError("BETTER_AUTH_SECRET: is missing; without it only your auth server can sign tokens")
+        raise SettingsError("BETTER_AUTH_SECRET: is missing; without it, only your auth server can sign tokens")
     secret = settings.BETTER_AUTH_SECRET.get_secret_value()
     token = jwt.encode(claims, secret, "HS256")
     verifier = Verifier(SharedSecret(secret), issuer=settings.JWT_ISSUER, audiences=settings.JWT_AUDIENCE)

@@ -1,4 +1,4 @@
-"""Settings as the commands read them: from the environment, from `.env`, and with defaults for development."""
+"""Reads settings for the commands: from the environment, from `.env`, and with defaults for development."""
 
 import os
 import secrets
@@ -11,17 +11,17 @@ from taskwell.settings import Settings, has_auth_mode
 
 
 def read_environment() -> Mapping[str, str]:
-    """Returns the environment, with the variables that `.env` adds. Worker processes inherit both."""
+    """Returns the environment, extended by `.env`. Worker processes inherit both."""
     load_dotenv(".env", interpolate=False)
     return os.environ
 
 
 def development_settings() -> Settings:
-    """Returns the settings, with defaults for those that are required in production.
+    """Returns the settings, with development defaults for those that production requires.
 
     Raises:
-        SettingsError: they cannot be used.
-        OSError: the development secret can be neither read nor created.
+        SettingsError: the settings cannot be used.
+        OSError: the development secret cannot be read or created.
     """
     environment = dict(read_environment())
     if not environment.get("DATABASE_URL", "").strip():
@@ -32,6 +32,6 @@ def development_settings() -> Settings:
 
 
 def placeholder_settings(environment: Mapping[str, str]) -> Settings:
-    """Returns settings that build an application which nobody will call: a random secret, and the default database."""
+    """Returns settings for an application that serves no requests: a random secret and the default database."""
     placeholders = {"DATABASE_URL": DATABASE_URL, "BETTER_AUTH_SECRET": secrets.token_hex()}
     return Settings.read({**environment, **placeholders})

@@ -1,6 +1,6 @@
 """The entry point of `taskwell`.
 
-Only the module of the command that was asked for is imported, so `taskwell --help` does not wait for a web framework.
+Only the chosen command's module is imported, so that `taskwell --help` need not load a web framework.
 """
 
 import argparse
@@ -14,21 +14,21 @@ import taskwell
 from taskwell.cli.status import FAILED, INTERRUPTED, WRONG_USE, CommandFailed, complain
 from taskwell.errors import Problem, SettingsError
 
-# Of each command its module, and a line for `taskwell --help`.
+# For each command: its module, and its line in `taskwell --help`.
 COMMANDS = {
     "serve": ("taskwell.cli.serve", "serve in production"),
     "dev": ("taskwell.cli.dev", "set up and serve for development"),
-    "migrate": ("taskwell.cli.migrate", "bring the database to this version's schema"),
+    "migrate": ("taskwell.cli.migrate", "create or update the database schema"),
     "copy": ("taskwell.cli.copy.command", "copy all data to another database"),
     "token": ("taskwell.cli.token", "print a token for a user"),
     "openapi": ("taskwell.cli.openapi", "print the OpenAPI document"),
-    "doctor": ("taskwell.cli.doctor.command", "say whether the set-up works, and why a token is refused"),
+    "doctor": ("taskwell.cli.doctor.command", "check the set-up, and explain why a token is refused"),
 }
 _SERVERS = ("serve", "dev")
 
 
 class _Command(Protocol):
-    """A module of a command."""
+    """The interface of a command's module."""
 
     def configure(self, parser: argparse.ArgumentParser) -> None:
         """Adds the description and the arguments."""
@@ -42,13 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     name = _command_name(arguments)
     if name in _SERVERS:
-        # Before the imports, which take most of the start.
+        # Before the imports, because they take most of the start-up time.
         _exit_on_signals()
     try:
         options = parse(arguments)
         options.run(options)
     except SettingsError as error:
-        return complain(f"taskwell {name}: cannot start:\n{_indented(str(error))}", WRONG_USE)
+        return complain(f"taskwell {name}: the settings cannot be used:\n{_indented(str(error))}", WRONG_USE)
     except CommandFailed as error:
         return complain(f"taskwell {name}: {error}", error.status)
     except Problem as problem:
@@ -89,9 +89,9 @@ def _command_name(arguments: Sequence[str]) -> str | None:
 
 
 def _exit_on_signals() -> None:
-    """Makes SIGTERM and Ctrl-C end a server with status 0, without a traceback.
+    """Makes SIGTERM and Ctrl-C end a server with status 0 and no traceback.
 
-    uvicorn first finishes the requests in flight, then sends itself the signal again.
+    uvicorn finishes the requests in flight first and then sends itself the signal again.
     """
 
     def end(number: int, frame: object) -> NoReturn:

@@ -1,4 +1,4 @@
-"""`taskwell migrate`: bring the database to this version's schema."""
+"""`taskwell migrate`: create or update the database schema."""
 
 import argparse
 
@@ -11,13 +11,13 @@ from taskwell.settings import read_migration_url
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the description and the arguments."""
     parser.description = (
-        "Bring the database of MIGRATION_DATABASE_URL, or else of DATABASE_URL, to this version's schema. "
-        "It is safe to run it again, and to run it several times at once: one run migrates, the others wait."
+        "Create or update the schema in the database of MIGRATION_DATABASE_URL or, if that is unset, DATABASE_URL. "
+        "It is safe to run this more than once, also at the same time: one run migrates while the others wait."
     )
     parser.add_argument(
         "--sql",
         action="store_true",
-        help="only print the SQL that gives an empty database this schema; do not connect",
+        help="print the SQL that creates this schema in an empty database; do not connect",
     )
 
 
@@ -27,6 +27,6 @@ def run(options: argparse.Namespace) -> None:
     if options.sql:
         print_sql(url)
     elif upgrade(url):
-        print(f"The database was migrated to revision {HEAD}.")
+        print(f"Migrated the database to revision {HEAD}.")
     else:
-        print(f"The database is at revision {HEAD} already.")
+        print(f"The database is already at revision {HEAD}.")

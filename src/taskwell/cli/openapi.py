@@ -10,13 +10,13 @@ from taskwell.cli.environment import placeholder_settings
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the description and the arguments."""
-    parser.description = "Print the OpenAPI document, to generate clients from. Needs no settings."
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write it to FILE instead")
+    parser.description = "Print the OpenAPI document, for example to generate a client. Needs no settings."
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the document to FILE instead")
 
 
 def run(options: argparse.Namespace) -> None:
     """Runs the command."""
-    # The document does not depend on the settings, but an application needs some.
+    # The document does not depend on settings, but `create_app` requires them.
     document = json.dumps(create_app(placeholder_settings({})).openapi(), indent=2) + "\n"
     if options.output:
         options.output.write_text(document, encoding="utf-8")

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the description and the arguments."""
     parser.description = (
-        "Serve in production. Needs DATABASE_URL, a migrated database, and BETTER_AUTH_URL or BETTER_AUTH_SECRET."
+        "Serve in production. Requires DATABASE_URL, a migrated database, and BETTER_AUTH_URL or BETTER_AUTH_SECRET."
     )
     add_address(parser)
     parser.add_argument(
@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> None:
     with listen(options.host, options.port) as listener:
         url = url_of(listener)
         if options.workers > 1:
-            logger.info("serving at %s with %d processes", url, options.workers)
+            logger.info("serving at %s with %d worker processes", url, options.workers)
             serve_with_workers(settings, listener, options.workers)
         else:
             serve(settings, listener, on_start=lambda: logger.info("serving at %s", url))

@@ -1,4 +1,4 @@
-"""Exit statuses, and the error that ends a command with one."""
+"""Exit statuses, and the exception that ends a command with one."""
 
 import signal
 import sys
@@ -9,7 +9,7 @@ INTERRUPTED = 128 + signal.SIGINT
 
 
 class CommandFailed(Exception):
-    """The command ends with `status`; the message says why, on standard error."""
+    """Ends the command with `status` and prints the message to standard error."""
 
     def __init__(self, message: str, status: int = FAILED) -> None:
         super().__init__(message)

@@ -1,6 +1,6 @@
-"""The database's clock in a statement, the same on every engine.
+"""SQL functions for the database's clock, with the same meaning on every engine.
 
-The service's own clock is not asked: several machines write, and theirs disagree.
+The service's own clock is not used, because several machines write and their clocks disagree.
 """
 
 from datetime import datetime
@@ -11,22 +11,22 @@ from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.expression import ClauseElement
 from sqlalchemy.sql.functions import FunctionElement
 
-# 'now' is one instant throughout a statement (https://www.sqlite.org/lang_datefunc.html), in milliseconds;
-# three zeros make it the form in which SQLAlchemy stores a datetime.
+# 'now' is the same instant throughout a statement (https://www.sqlite.org/lang_datefunc.html), in milliseconds.
+# Three zeros make it the format in which SQLAlchemy stores a datetime.
 _SQLITE_NOW = "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
 
 
 class now(FunctionElement[datetime]):  # noqa: N801 - written like an SQL function
-    """The time of the statement; every `now()` in it is the same."""
+    """The time of the statement: the same for every `now()` in it."""
 
     inherit_cache = True
 
 
 class now_or_later_than(FunctionElement[datetime]):  # noqa: N801 - written like an SQL function
-    """The current time, or a microsecond after the given one where that is not later.
+    """The current time or, if that is not later than `moment`, one microsecond after `moment`.
 
-    So a row's `updated_at` always moves on, even when the clock was set back or its writer waited for a lock:
-    PostgreSQL's `now()` stands still at the start of the statement and ran backwards between concurrent writers.
+    So `updated_at` always increases, even when the clock was set back or the writer waited for a lock. PostgreSQL's `now()`
+    keeps the time at which the statement's transaction began, so it ran backwards between concurrent writers.
     """
 
     inherit_cache = True

@@ -1,8 +1,8 @@
-"""What a driver's exceptions mean.
+"""Translates the exceptions of database drivers into errors of this service.
 
-Drivers do not wrap what the network raises: a refused connection is an `OSError`, an unknown host a
-`gaierror`, a slow one a `TimeoutError`, a bad certificate an `ssl.SSLError`. All of them, and what the database says of
-itself, are a `DatabaseError` here. What it says of *our statement* is a bug, and goes up, without the user's data.
+Drivers do not wrap network errors: a refused connection is an `OSError`, an unknown host a `gaierror`, a slow host a
+`TimeoutError`, a bad certificate an `ssl.SSLError`. All of these, and errors about the database's own state, become a
+`DatabaseError`. An error about *our statement* is a bug. It propagates, but without the user's data.
 """
 
 import logging
@@ -25,11 +25,12 @@ FAILURES: tuple[type[Exception], ...] = (
     TimeoutError,
 )
 
-# The connection is gone, or silent: what was sent may have been done or not. PgBouncer's own errors are of class 08, too.
+# The connection is closed or silent, so nobody knows whether the statement was executed. PgBouncer's own errors also have
+# class 08.
 LOST: tuple[type[Exception], ...] = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
-    # What asyncpg says between a server's farewell and the end of the connection.
+    # asyncpg raises this after the server announces its shutdown and before the connection is closed.
     asyncpg.InternalClientError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
@@ -38,7 +39,8 @@ LOST: tuple[type[Exception], ...] = (
     TimeoutError,
 )
 
-# While connecting these will be the same the next time; anything else may be a server that is just waking or restarting.
+# Connecting again after one of these would fail in the same way. After any other error, the server may just be waking up or
+# restarting.
 PERMANENT: tuple[type[Exception], ...] = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
@@ -57,11 +59,11 @@ _OUR_MISTAKES = (
 
 
 class _Translated:
-    """Turns the failures of a driver into `DatabaseError`, in this one place."""
+    """A context manager that turns driver exceptions into `DatabaseError`."""
 
     def __enter__(self) -> None: ...
 
-    # Not a generator, which each query would have to make anew.
+    # Not `contextlib.contextmanager`, which would create a generator for each query.
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -73,32 +75,32 @@ translated = _Translated()
 
 
 def _raise_translated(error: Exception) -> None:
-    if isinstance(error, asyncpg.UndefinedTableError) or _lacks_a_table(error):
+    if isinstance(error, asyncpg.UndefinedTableError) or _is_undefined_table(error):
         raise NotMigrated(cause=str(error)) from error
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
         raise DatabaseError(cause=str(error)) from error
     if not isinstance(error, _OUR_MISTAKES):
         raise DatabaseError(cause=f"{type(error).__name__}: {error}") from error
-    _forget_values(error)
-    if _breaks_a_check(error):
-        logger.error("A task breaks a rule of the database, and validation let it through", exc_info=error)
-        raise UnprocessableRequest("The task breaks a rule of the database.") from error
+    _remove_values(error)
+    if _is_check_violation(error):
+        logger.error("a task passed validation but violates a CHECK constraint", exc_info=error)
+        raise UnprocessableRequest("The task violates a rule of the database.") from error
 
 
-def _lacks_a_table(error: Exception) -> bool:
+def _is_undefined_table(error: Exception) -> bool:
     return isinstance(error, sqlite3.OperationalError) and "no such table" in str(error)
 
 
-def _forget_values(error: Exception) -> None:
-    # A bug goes to the log, which is no place for them. PostgreSQL quotes the row in the detail, and in the message what is
-    # no number, say.
+def _remove_values(error: Exception) -> None:
+    # Bugs are logged, and the log must not contain user data. PostgreSQL quotes the row in the detail, and in the message
+    # a value of the wrong type.
     if isinstance(error, asyncpg.PostgresError):
         error.detail = None
     if isinstance(error, asyncpg.DataError):
         error.args = ("a value does not fit its type",)
 
 
-def _breaks_a_check(error: Exception) -> bool:
+def _is_check_violation(error: Exception) -> bool:
     if isinstance(error, sqlite3.IntegrityError):
         return error.sqlite_errorcode == sqlite3.SQLITE_CONSTRAINT_CHECK
     return isinstance(error, asyncpg.CheckViolationError)

@@ -1,4 +1,4 @@
-"""Database URLs as people paste them."""
+"""Parses database URLs in the forms that people paste."""
 
 import re
 from dataclasses import dataclass, field, replace
@@ -12,8 +12,9 @@ SSL_MODES: tuple[SSLMode, ...] = get_args(SSLMode)
 
 POSTGRES_PORT = 5432
 
-# What libpq, Prisma, SQLAlchemy, node-postgres and Supabase are told and what has no meaning here: this service has its own deadlines and pool.
-_OF_OTHERS = frozenset(
+# Parameters for libpq, Prisma, SQLAlchemy, node-postgres and Supabase. They mean nothing here, because this service has its
+# own timeouts and pool.
+_IGNORED = frozenset(
     {
         "application_name",
         "connect_timeout",
@@ -34,26 +35,26 @@ _OF_OTHERS = frozenset(
 
 _UNDERSTOOD = frozenset({"sslmode", "sslrootcert", "channel_binding", "sslaccept"})
 
-# The driver behind the + is another program's choice.
+# The driver after the + is chosen for another program, so it is ignored.
 _POSTGRES_SCHEME = re.compile(r"postgres(ql)?(\+(asyncpg|psycopg|psycopg2))?", re.IGNORECASE)
 _SQLITE_SCHEME = re.compile(r"sqlite(\+(aiosqlite|pysqlite))?", re.IGNORECASE)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f]")
 _NEONS_OPTIONS = re.compile(r"endpoint=[\w-]+")
-_ENCODE_PASSWORD = "percent-encode what is no letter or digit in the password"  # noqa: S105 - advice
+_ENCODE_PASSWORD = "percent-encode every character of the password that is not a letter or a digit"  # noqa: S105 - advice
 _FORM = f"must be of the form postgresql://user:password@host/database; {_ENCODE_PASSWORD}"
 
 
 class InvalidDatabaseURL(ValueError):
-    """The URL cannot be used; the message says what to change and never holds the password."""
+    """The URL cannot be used. The message says what to change and never contains the password."""
 
 
 @dataclass(frozen=True, slots=True)
 class PostgresURL:
-    """Where a PostgreSQL database is and how to get in."""
+    """The address of a PostgreSQL database, and how to log in."""
 
     host: str
-    """Its name or address, or the folder of its Unix socket, which begins with a slash."""
+    """A host name, an IP address, or the folder of a Unix socket, which begins with a slash."""
     port: int
     database: str
     user: str
@@ -61,11 +62,11 @@ class PostgresURL:
     sslmode: SSLMode
     sslrootcert: str | None = None
     pgbouncer: bool = False
-    """Whether the URL says, as Prisma's do, that a pooler is there that pools by transaction."""
+    """Whether the URL says, as Prisma's do, that it leads to a pooler in transaction mode."""
 
     @property
     def is_neons(self) -> bool:
-        """Whether the host is one of Neon's, behind a proxy of theirs."""
+        """Whether the host belongs to Neon, whose proxy stands in front of every database."""
         return self.host.endswith(".neon.tech")
 
 
@@ -80,19 +81,19 @@ DatabaseURL = PostgresURL | SQLiteURL
 
 
 def parse_database_url(text: str) -> DatabaseURL:
-    """What `text` means.
+    """Parses a database URL.
 
-    A server that is not on this machine is reached by TLS unless the URL says otherwise. An unknown parameter is
-    refused: a typo in `sslmode` must not mean plain text.
+    Connections to another machine use TLS unless the URL says otherwise. Unknown parameters are refused, because a
+    typo in `sslmode` must not lead to an unencrypted connection.
 
     Raises:
-        InvalidDatabaseURL: it is not the URL of a database this service can use.
+        InvalidDatabaseURL: this service cannot use the URL.
     """
-    # Neon's console offers a whole command: psql 'postgresql://…'
+    # Neon's console offers a complete command: psql 'postgresql://…'
     text = text.strip().removeprefix("psql ").strip().strip("'\"").strip()
     scheme, separator, rest = text.partition("://")
     if _CONTROL_CHARACTER.search(unquote(text)):
-        raise InvalidDatabaseURL("holds a control character; remove it")
+        raise InvalidDatabaseURL("contains a control character; remove it")
     if separator and _SQLITE_SCHEME.fullmatch(scheme):
         return _sqlite(rest)
     if separator and _POSTGRES_SCHEME.fullmatch(scheme):
@@ -101,7 +102,7 @@ def parse_database_url(text: str) -> DatabaseURL:
 
 
 def direct(url: DatabaseURL) -> DatabaseURL:
-    """The same database past Neon's pooler; nobody knows the way past another host's.
+    """Returns the URL of the same database without Neon's pooler. For other hosts, the direct address is unknown.
 
     https://neon.com/docs/connect/connection-pooling
     """
@@ -112,30 +113,35 @@ def direct(url: DatabaseURL) -> DatabaseURL:
 
 
 def _sqlite(rest: str) -> SQLiteURL:
-    """`sqlite:///relative` and `sqlite:////absolute`, as SQLAlchemy writes them."""
+    """Parses `sqlite:///relative` and `sqlite:////absolute`, the forms of SQLAlchemy."""
     path = unquote(rest.removeprefix("/"))
     if not rest.startswith("/") or not path or path.startswith(":memory:"):
         raise InvalidDatabaseURL("must name a file: sqlite:///taskwell.db or sqlite:////var/lib/taskwell.db")
     if "?" in rest:
-        raise InvalidDatabaseURL("must have no parameters, as it names an SQLite file; remove what follows the ?")
+        raise InvalidDatabaseURL(
+            "must not have parameters, because it names an SQLite file; remove the ? and everything after it"
+        )
     return SQLiteURL(Path(path))
 
 
 def _postgres(text: str) -> PostgresURL:
     if "," in text.rpartition("@")[2].partition("/")[0]:
-        raise InvalidDatabaseURL("names several hosts; name one, which always leads to the server that takes writes")
+        raise InvalidDatabaseURL(
+            "names several hosts; use a single host that always leads to the server that accepts writes"
+        )
     try:
         parts = urlsplit(text)
         port = parts.port or POSTGRES_PORT
     except ValueError:
-        raise InvalidDatabaseURL(f"has a host or port that cannot be read; {_ENCODE_PASSWORD}") from None
-    # What follows the host would be part of a password that holds a `/`, `?` or `#`, and must not be quoted below.
+        raise InvalidDatabaseURL(f"has an invalid host or port; {_ENCODE_PASSWORD}") from None
+    # If the password contains a `/`, `?` or `#`, its rest looks like a path or a query. Messages below quote parameter
+    # names, so such a URL is refused here.
     if parts.fragment or "@" in parts.path + parts.query:
         raise InvalidDatabaseURL(f"has a # or an @ in the wrong place; {_ENCODE_PASSWORD}")
     database = unquote(parts.path.removeprefix("/"))
     if not parts.username or not database:
         raise InvalidDatabaseURL(_FORM)
-    # Beside a host, another one would contradict it.
+    # A `host` parameter would contradict a host in front of the path.
     parameters = _parameters(parts.query, _UNDERSTOOD if parts.hostname else _UNDERSTOOD | {"host"})
     host = _host(parts, parameters)
     return PostgresURL(
@@ -150,7 +156,7 @@ def _postgres(text: str) -> PostgresURL:
 
 
 def _host(parts: SplitResult, parameters: dict[str, str]) -> str:
-    # urlsplit writes a host in small letters; in the name of a socket's folder they are not the same.
+    # urlsplit converts the host to lower case, but the name of a socket's folder is case-sensitive.
     folder = unquote(parts.netloc.rpartition("@")[2].partition(":")[0]) or parameters.get("host", "")
     if folder.startswith("/"):
         return folder
@@ -158,10 +164,12 @@ def _host(parts: SplitResult, parameters: dict[str, str]) -> str:
         raise InvalidDatabaseURL(_FORM)
     host = unquote(parts.hostname)
     try:
-        # As the resolver does, whose UnicodeError is no failure of a network.
+        # The resolver does the same, and its UnicodeError is not a network failure.
         host.encode("idna")
     except UnicodeError:
-        raise InvalidDatabaseURL("has a host that cannot be one; between its dots are 1 to 63 characters") from None
+        raise InvalidDatabaseURL(
+            "has an invalid host; each part between its dots must have 1 to 63 characters"
+        ) from None
     return host
 
 
@@ -171,47 +179,48 @@ class _TLS(TypedDict):
 
 
 def _parameters(query: str, understood: frozenset[str]) -> dict[str, str]:
-    """Each parameter's one value, without those that have no meaning here."""
+    """Returns the parameters that matter here, each with its only value."""
     given = parse_qs(query, keep_blank_values=True)
-    if several := sorted(name for name, values in given.items() if len(values) > 1):
-        raise InvalidDatabaseURL(f"has parameters more than once: {', '.join(several)}; keep one of each")
-    parameters = {name: value for name, (value,) in given.items() if not _is_of_others(name, value)}
-    # What asyncpg itself calls it, and others do with it.
+    if repeated := sorted(name for name, values in given.items() if len(values) > 1):
+        raise InvalidDatabaseURL(f"has repeated parameters: {', '.join(repeated)}; keep one of each")
+    parameters = {name: value for name, (value,) in given.items() if not _is_ignored(name, value)}
+    # asyncpg and the tools built on it call sslmode `ssl`.
     if "sslmode" not in parameters and "ssl" in parameters:
         parameters["sslmode"] = {"true": "require", "false": "disable"}.get(parameters["ssl"], parameters["ssl"])
         del parameters["ssl"]
     if unknown := sorted(parameters.keys() - understood):
-        raise InvalidDatabaseURL(f"has parameters that are not known: {', '.join(unknown)}; remove them")
+        raise InvalidDatabaseURL(f"has unknown parameters: {', '.join(unknown)}; correct or remove them")
     return parameters
 
 
-def _is_of_others(name: str, value: str) -> bool:
-    """Whether a parameter is one that other drivers need, and that changes nothing here."""
+def _is_ignored(name: str, value: str) -> bool:
+    """Returns whether other drivers need the parameter and this service does not."""
     if name == "options":
         return bool(_NEONS_OPTIONS.fullmatch(value))
-    return name in _OF_OTHERS or (name, value) == ("schema", "public")
+    return name in _IGNORED or (name, value) == ("schema", "public")
 
 
 def _tls(parameters: dict[str, str], host: str) -> _TLS:
-    on_this_machine = host in _LOOPBACK or host.startswith("/")
-    sslmode: SSLMode = _one_of(
-        SSL_MODES, "sslmode", parameters.get("sslmode", "disable" if on_this_machine else "require")
-    )
+    is_local = host in _LOOPBACK or host.startswith("/")
+    sslmode: SSLMode = _one_of(SSL_MODES, "sslmode", parameters.get("sslmode", "disable" if is_local else "require"))
     root = parameters.get("sslrootcert")
-    # libpq's rule, too: who names an authority wants it asked.
+    # libpq has the same rule: whoever names a certificate authority wants certificates verified.
     if root is not None and parameters.get("sslmode", "require") == "require":
         sslmode = "verify-full" if root == "system" else "verify-ca"
     if root is not None and sslmode in ("disable", "allow", "prefer"):
-        raise InvalidDatabaseURL(f"has sslrootcert, which needs verified TLS, and sslmode={sslmode}; remove one")
+        raise InvalidDatabaseURL(
+            f"has sslrootcert, which requires verified TLS, but also sslmode={sslmode}; remove one of them"
+        )
     binding = _one_of(("disable", "prefer", "require"), "channel_binding", parameters.get("channel_binding", "prefer"))
     accept = _one_of(
         ("strict", "accept_invalid_certs"), "sslaccept", parameters.get("sslaccept", "accept_invalid_certs")
     )
-    # Channel binding proves that nobody stands between. The driver does not have it; a verified certificate proves it too.
+    # Channel binding proves that there is nobody in the middle. The driver does not support it, but a verified certificate
+    # proves the same.
     if binding == "require" or accept == "strict":
         if parameters.get("sslmode") == "disable":
             demand = "channel_binding=require" if binding == "require" else "sslaccept=strict"
-            raise InvalidDatabaseURL(f"has {demand}, which needs TLS, and sslmode=disable; remove one")
+            raise InvalidDatabaseURL(f"has {demand}, which requires TLS, but also sslmode=disable; remove one of them")
         sslmode = "verify-full"
     return {"sslmode": sslmode, "sslrootcert": None if root == "system" else root}
 
@@ -223,4 +232,4 @@ def _one_of(choices: tuple[Choice, ...], name: str, given: str) -> Choice:
     for choice in choices:
         if choice == given:
             return choice
-    raise InvalidDatabaseURL(f"has a {name} that is not known; it is one of {', '.join(choices)}")
+    raise InvalidDatabaseURL(f"has an invalid {name}; it must be one of {', '.join(choices)}")

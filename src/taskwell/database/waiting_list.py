@@ -1,11 +1,10 @@
-"""Waiting for something there are only so many of."""
+"""Reusable items; when all are taken, callers wait, first come, first served."""
 
 import asyncio
 from collections import deque
 from collections.abc import Iterable
 from typing import Generic, TypeVar
 
-from taskwell.deadline import Deadline
 from taskwell.errors import Overloaded
 
 WAIT_SECONDS = 2
@@ -13,47 +12,46 @@ WAIT_SECONDS = 2
 T = TypeVar("T")
 
 
-class Line(Generic[T]):
-    """Things that are taken, used and given back. Who finds none waits in line: who came first gets the next."""
+class WaitingList(Generic[T]):
+    """Items that are taken, used and given back."""
 
     def __init__(self, idle: Iterable[T] = ()) -> None:
         self.idle = list(idle)
-        """Those that nobody has; the last is the next to be taken."""
+        """Items that nobody has taken; the last one is taken next."""
         self._waiting: deque[asyncio.Future[T]] = deque()
-        self._deadline = Deadline(WAIT_SECONDS, _too_long)
 
     async def take(self) -> T:
-        """One of them; it must be given back.
+        """Returns an item, which the caller must give back.
 
         Raises:
-            Overloaded: none was given back within two seconds.
+            Overloaded: no item was given back within two seconds.
         """
         if self.idle:
             return self.idle.pop()
-        return await self._deadline.run(self._wait())
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                return await self._wait()
+        except TimeoutError:
+            raise Overloaded(cause=f"no database connection became free within {WAIT_SECONDS} s") from None
 
     async def _wait(self) -> T:
-        given: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append(given)
+        promised: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append(promised)
         try:
-            return await given
+            return await promised
         except asyncio.CancelledError:
-            if not given.cancelled():
-                # It came, but too late.
-                self.give(given.result())
-            elif given in self._waiting:
-                self._waiting.remove(given)
+            if not promised.cancelled():
+                # The item arrived in the moment of the cancellation.
+                self.give(promised.result())
+            elif promised in self._waiting:
+                self._waiting.remove(promised)
             raise
 
-    def give(self, thing: T, *, to_be_taken_last: bool = False) -> None:
-        """Gives one back."""
+    def give(self, item: T, *, to_be_taken_last: bool = False) -> None:
+        """Gives an item back: to the caller who has waited longest, if there is one."""
         while self._waiting:
-            given = self._waiting.popleft()
-            if not given.done():
-                given.set_result(thing)
+            promised = self._waiting.popleft()
+            if not promised.done():
+                promised.set_result(item)
                 return
-        self.idle.insert(0 if to_be_taken_last else len(self.idle), thing)
-
-
-def _too_long() -> Overloaded:
-    return Overloaded(cause=f"no database connection became free within {WAIT_SECONDS} s")
+        self.idle.insert(0 if to_be_taken_last else len(self.idle), item)

@@ -4,13 +4,12 @@ import asyncio
 import json
 import re
 from codecs import BOM_UTF8
-from functools import cached_property
 from typing import NoReturn
 
 import orjson
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope
 
-from taskwell.deadline import Deadline
 from taskwell.errors import (
     MalformedRequest,
     PayloadTooLarge,
@@ -18,103 +17,95 @@ from taskwell.errors import (
     UnprocessableRequest,
     UnsupportedMediaType,
 )
+from taskwell.http.limits import Deadline
 
 MAX_BODY_BYTES = 64 * 1024
+"""The maximum of a route that does not declare its own `max_body_size`."""
 
 _JSON = re.compile(rb"application/([a-z0-9!#$&^_.-]+\+)?json")
 
 
-class JSONRequest(Request):
-    """A request whose `body()` and `json()` keep the contract; FastAPI's handler calls the same two."""
+class BodyReader:
+    """Reads bodies, each of which must arrive within `seconds`."""
 
-    async def body(self) -> bytes:
-        """The whole body.
+    def __init__(self, seconds: float) -> None:
+        self._deadline = Deadline(seconds, RequestTimeout)
+
+    async def read_json(self, scope: Scope, receive: Receive, max_bytes: int) -> object:
+        """Reads and parses the body.
 
         Raises:
-            PayloadTooLarge: it is over 64 KiB, as declared or as it comes.
-            RequestTimeout: it did not arrive in time.
+            PayloadTooLarge: the body is larger than `max_bytes`, by its declared length or its actual one.
+            RequestTimeout: the body did not arrive in time.
+            MalformedRequest: the body is empty or not JSON (RFC 8259).
+            UnprocessableRequest: the body nests too deeply or has a number of thousands of digits.
+            UnsupportedMediaType: the body is not declared as JSON, or is compressed.
         """
-        if not hasattr(self, "_body"):
-            deadline: Deadline = self.scope["state"]["body_deadline"]
-            try:
-                self._body = await deadline.run(self._read())
-            except asyncio.CancelledError:
-                # The server stops, and waits no longer.
-                raise RequestTimeout from None
-        return self._body
-
-    async def _read(self) -> bytes:
-        declared = self._fields.get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > MAX_BODY_BYTES:
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        # Of repeated headers, the first one counts.
+        fields = dict(reversed(headers))
+        length = fields.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > max_bytes:
             raise PayloadTooLarge
-        body, more = b"", True
-        while more:
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnect
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > MAX_BODY_BYTES:
-                raise PayloadTooLarge
-        return body
+        try:
+            body = await self._deadline.run(_read(receive, max_bytes))
+        except asyncio.CancelledError:
+            # The server is stopping and no longer waits for this body.
+            raise RequestTimeout from None
+        if not body:
+            raise MalformedRequest("The request's body is empty; send a JSON object.")
+        if not _is_json(fields.get(b"content-type", b"")):
+            raise UnsupportedMediaType
+        if fields.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise UnsupportedMediaType("Send the body uncompressed, without Content-Encoding.")
+        return parse_json(body)
 
-    @cached_property
-    def _fields(self) -> dict[bytes, bytes]:
-        # Of several of one name the first.
-        headers: list[tuple[bytes, bytes]] = self.scope["headers"]
-        return dict(reversed(headers))
 
-    async def json(self) -> object:
-        """The body as Python values.
-
-        Raises:
-            MalformedRequest: it is empty or not JSON (RFC 8259).
-            UnsupportedMediaType: it is not declared as JSON, or compressed.
-        """
-        if not hasattr(self, "_json"):
-            body = await self.body()
-            if not body:
-                raise MalformedRequest("The request's body is empty; send a JSON object.")
-            if not _is_json(self._fields.get(b"content-type", b"")):
-                raise UnsupportedMediaType
-            if self._fields.get(b"content-encoding", b"identity").lower() != b"identity":
-                raise UnsupportedMediaType("Send the body uncompressed, without Content-Encoding.")
-            self._json = parse_json(body)
-        return self._json
+async def _read(receive: Receive, max_bytes: int) -> bytes:
+    body, more = b"", True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > max_bytes:
+            raise PayloadTooLarge
+    return body
 
 
 def _is_json(content_type: bytes) -> bool:
-    """Whether the media type is `application/json` or `application/*+json` (RFC 6839, section 3.1)."""
+    """Returns True for `application/json` and `application/*+json` (RFC 6839, section 3.1)."""
     media_type = content_type.partition(b";")[0].strip().lower()
     return bool(_JSON.fullmatch(media_type))
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise MalformedRequest(f"The request's body is not JSON: {name} is no JSON value.")
+    raise MalformedRequest(f"The request's body is not JSON: {name} is not a JSON value.")
 
 
-_STRICTLY = json.JSONDecoder(parse_constant=_refuse_constant)
+_STRICT_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def parse_json(text: bytes) -> object:
-    """What `text` says, as strictly as RFC 8259 has it: UTF-8, no NaN, no Infinity.
+    """Parses `text` as strictly as RFC 8259 demands: UTF-8, no NaN, no Infinity.
 
     Raises:
-        MalformedRequest: it is not JSON.
-        UnprocessableRequest: it is, but with a number of thousands of digits or nested too deeply.
+        MalformedRequest: the text is not JSON.
+        UnprocessableRequest: the text is JSON, but nests too deeply or has a number of thousands of digits.
     """
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
-        # Slower, it says what is wrong in better words.
         return _parse_or_explain(text)
 
 
 def _parse_or_explain(text: bytes) -> object:
+    """Parses with the standard library, which is slower and words its errors better."""
     if text.startswith(BOM_UTF8):
-        raise MalformedRequest("The request's body begins with a byte order mark, which JSON has not.")
+        raise MalformedRequest("The request's body begins with a byte order mark, which JSON does not allow.")
     try:
-        return _STRICTLY.decode(text.decode())
+        return _STRICT_DECODER.decode(text.decode())
     except UnicodeDecodeError:
         raise MalformedRequest("The request's body is not UTF-8.") from None
     except json.JSONDecodeError as error:

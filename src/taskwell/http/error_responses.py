@@ -1,4 +1,4 @@
-"""How a `Problem` becomes an answer: the one body, and the handlers."""
+"""How errors become responses: the one body, and the words of validation errors."""
 
 import json
 import logging
@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import TypedDict
+from typing import TypedDict, cast
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
@@ -21,25 +21,24 @@ from taskwell.errors import (
     NO_FIELDS,
     InternalError,
     InvalidRequest,
+    LoadShed,
     MalformedRequest,
     MethodNotAllowed,
     NotFound,
     PayloadTooLarge,
     Problem,
-    TurnedAway,
     UnprocessableRequest,
     Violation,
 )
+from taskwell.http.problem_body import PROBLEM_JSON, problem_body, rfc9457_members
 from taskwell.times import rfc3339
 
 logger = logging.getLogger("taskwell.problems")
 
-PROBLEM_JSON = "application/problem+json"
-
 # "Not acceptable": RFC 9110, section 12.4.2.
 _WEIGHT_ZERO = re.compile(r";\s*q=0(\.0*)?$")
 
-# A body of 64 KiB can break thousands of rules; the first of them help, all of them only amplify.
+# A body of 64 KiB can break thousands of rules. The first ones help; all of them would only make the response large.
 MAX_VIOLATIONS = 20
 
 
@@ -47,24 +46,13 @@ MAX_VIOLATIONS = 20
 
 
 def problem_response(scope: Scope, problem: Problem) -> Response:
-    """The answer for `problem`, in RFC 9457's form where the client asks for it."""
+    """Returns the response for `problem`, in the form of RFC 9457 if the client accepts that."""
     request_id = scope["state"]["request_id"]
-    body: dict[str, object] = {
-        "detail": problem.detail,
-        "error_code": problem.code,
-        "timestamp": rfc3339(datetime.now(UTC)),
-        "request_id": request_id,
-        **problem.members,
-    }
+    body = problem_body(problem, timestamp=rfc3339(datetime.now(UTC)), request_id=request_id)
     media_type = "application/json"
     if _prefers_problem_json(Headers(scope=scope).getlist("accept")):
         media_type = PROBLEM_JSON
-        body |= {
-            "type": "about:blank",
-            "title": HTTPStatus(problem.status).phrase,
-            "status": problem.status,
-            "instance": f"urn:taskwell:request:{request_id}",
-        }
+        body |= rfc9457_members(problem, request_id=request_id)
     return Response(
         json.dumps(body, separators=(",", ":")),
         problem.status,
@@ -78,14 +66,14 @@ def _prefers_problem_json(accept: Sequence[str]) -> bool:
     return any(part.split(";")[0].rstrip() == PROBLEM_JSON and not _WEIGHT_ZERO.search(part) for part in ranges)
 
 
-# --- the handlers
+# --- errors as responses
 
 
-async def handle_problem(request: Request, problem: Problem) -> Response:
-    """Answers a problem of ours. Expected ones are told to the log at INFO, outages at WARNING."""
-    if isinstance(problem, TurnedAway):
-        request.state.turned_away = True
-    else:
+def error_response(request: Request, error: Problem | HTTPException) -> Response:
+    """Returns the response for `error`, and logs it: at INFO if it is expected, at WARNING if it is an outage."""
+    problem = error if isinstance(error, Problem) else _problem_of(request, error)
+    # Thousands of requests may be shed in a second. `InFlight` logs one line for all of them.
+    if not isinstance(problem, LoadShed):
         level = logging.WARNING if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR else logging.INFO
         logger.log(
             level,
@@ -98,24 +86,23 @@ async def handle_problem(request: Request, problem: Problem) -> Response:
     return problem_response(request.scope, problem)
 
 
-async def handle_http_exception(request: Request, error: HTTPException) -> Response:
-    """Answers what the framework raises by itself: unknown routes and methods."""
+def _problem_of(request: Request, error: HTTPException) -> Problem:
+    """Returns the problem for what the framework raises by itself: unknown routes and methods."""
     match error.status_code:
         case 404:
-            problem: Problem = NotFound("There is no such route.")
+            return NotFound("There is no such route.")
         case 405:
-            problem = MethodNotAllowed(_allowed_methods(request))
+            return MethodNotAllowed(_allowed_methods(request))
         case 413:
-            problem = PayloadTooLarge()
+            return PayloadTooLarge()
         case status if status < HTTPStatus.INTERNAL_SERVER_ERROR:
-            problem = MalformedRequest("The request is malformed.")
+            return MalformedRequest("The request is malformed.")
         case _:
-            problem = InternalError(cause=error.detail)
-    return await handle_problem(request, problem)
+            return InternalError(cause=error.detail)
 
 
 def _allowed_methods(request: Request) -> list[str]:
-    """All methods of the path. Several routes share one; Starlette names those of the first."""
+    """Returns all methods of the path. Several routes can share a path; Starlette names the methods of the first."""
     methods: set[str] = set()
     # A mount has moved its own prefix from the path into `root_path`.
     scope = {**request.scope, "root_path": request.scope.get("app_root_path", "")}
@@ -126,19 +113,29 @@ def _allowed_methods(request: Request) -> list[str]:
     return sorted(methods | {"HEAD"} if "GET" in methods else methods)
 
 
-async def handle_validation_error(request: Request, error: RequestValidationError) -> Response:
-    """Answers input of the wrong shape."""
-    return await handle_problem(request, invalid_request(error.errors()))
+async def handle_error(request: Request, error: Exception) -> Response:
+    """Handles `Problem` and `HTTPException` on the routes that FastAPI serves."""
+    return error_response(request, cast("Problem | HTTPException", error))
 
 
-class _PydanticError(TypedDict):
+async def handle_validation_error(request: Request, error: Exception) -> Response:
+    """Handles invalid input on the routes that FastAPI serves."""
+    return error_response(request, invalid_request(cast("RequestValidationError", error).errors()))
+
+
+# --- invalid input
+
+
+class PydanticError(TypedDict):
+    """The members of pydantic's errors that are used here."""
+
+    type: str
     loc: tuple[str | int, ...]
     msg: str
-    type: str
 
 
-def invalid_request(errors: Sequence[_PydanticError]) -> InvalidRequest:
-    """The problem that tells of pydantic's `errors` without the values that were sent."""
+def invalid_request(errors: Sequence[PydanticError]) -> InvalidRequest:
+    """Returns the problem that describes pydantic's `errors`, without the values that were sent."""
     violations = [_violation(error) for error in errors[:MAX_VIOLATIONS]]
     detail = "; ".join(f"{_place(violation['loc'])}: {violation['msg']}" for violation in violations)
     if len(errors) > MAX_VIOLATIONS:
@@ -146,6 +143,27 @@ def invalid_request(errors: Sequence[_PydanticError]) -> InvalidRequest:
     if any(error["type"] == NO_FIELDS for error in errors):
         return MalformedRequest(detail, violations)
     return UnprocessableRequest(detail, violations)
+
+
+def unknown_parameter(name: str, known: Sequence[str]) -> UnprocessableRequest:
+    """Returns the problem for a query parameter that the endpoint does not have."""
+    msg = "is not a parameter of this endpoint, which has " + (_enumeration(known) or "none")
+    return _query_problem(name, msg, "extra_forbidden")
+
+
+def repeated_parameter(name: str) -> UnprocessableRequest:
+    """Returns the problem for a query parameter that is given more than once."""
+    return _query_problem(name, "must be given once", "repeated")
+
+
+def _query_problem(name: str, msg: str, kind: str) -> UnprocessableRequest:
+    loc: list[str | int] = ["query", _printable(name)]
+    return UnprocessableRequest(f"{_place(loc)}: {msg}", [{"loc": loc, "msg": msg, "type": kind}])
+
+
+def _enumeration(names: Sequence[str]) -> str:
+    *first, last = names or [""]
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 _WORDING = {
@@ -160,20 +178,20 @@ _WORDING = {
 }
 
 
-def _violation(error: _PydanticError) -> Violation:
+def _violation(error: PydanticError) -> Violation:
     wording = _WORDING.get(error["type"]) or re.sub(r"^(\w+) should ", "must ", error["msg"])
     return {"loc": [_printable(part) for part in error["loc"]], "msg": wording, "type": error["type"]}
 
 
 def _printable(part: str | int) -> str | int:
-    """A member's name as it may be shown: the client chose it, so it can be long, or forge a line of the log."""
+    """Shortens and escapes a name that the client chose: it could be long, or forge a line of the log."""
     if isinstance(part, int):
         return part
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in part[:64])
 
 
 def _place(loc: Sequence[str | int]) -> str:
-    """`title` for a member of the body, `body` for the body as a whole, `query limit` for the rest."""
+    """Returns `title` for a member of the body, `body` for the whole body, and `query limit` and the like for the rest."""
     if loc[0] == "body" and len(loc) > 1:
         loc = loc[1:]
     return " ".join(str(part) for part in loc)

@@ -1,19 +1,16 @@
-"""The requests that are worked on.
-
-More at once than the database keeps up with do not get more done; each of them only waits longer. A request is counted when its
-body is there, so that slow uploads keep nobody out; see docs/adr/0009-shed-by-requests-in-flight.md.
-"""
+"""Limits on what requests may use: time, and the number of requests in flight."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
 
-from taskwell.deadline import Deadline
-from taskwell.errors import DatabaseError, TurnedAway
+from taskwell.errors import DatabaseError, LoadShed
 
-DEADLINE_SECONDS = 5
-SECONDS_BETWEEN_LINES = 1
+REQUEST_SECONDS = 5
+"""Time for a request's work once its body has arrived; the database is all that it waits for."""
+
+SECONDS_BETWEEN_LOG_LINES = 1
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -21,45 +18,103 @@ T = TypeVar("T")
 logger = logging.getLogger("taskwell.problems")
 
 
+class Deadline:
+    """Cancels work after `seconds` and raises `error()`.
+
+    `asyncio.timeout` sets one timer for each use. This class sets one timer for all: since each use gets the same time,
+    those that began first end first. An instance belongs to one event loop, and a task uses it once at a time.
+    """
+
+    def __init__(self, seconds: float, error: Callable[[], Exception]) -> None:
+        self._seconds = seconds
+        self._error = error
+        # In the order in which they expire.
+        self._ends: dict[asyncio.Task[object], float] = {}
+        self._expired: set[asyncio.Task[object]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def __len__(self) -> int:
+        """Returns the number of tasks that are waiting."""
+        return len(self._ends)
+
+    async def run(self, work: Awaitable[T]) -> T:
+        """Awaits `work`. After `seconds`, cancels it, waits until it has ended, and raises the error."""
+        # Finding the loop is a system call, and so is finding the task without it (until Python 3.12).
+        loop = self._loop = self._loop or asyncio.get_running_loop()
+        task = cast("asyncio.Task[object]", asyncio.current_task(loop))
+        self._ends[task] = end = loop.time() + self._seconds
+        if self._timer is None:
+            self._timer = loop.call_at(end, self._cancel_expired, loop)
+        try:
+            return await work
+        except asyncio.CancelledError:
+            # If somebody else has cancelled the task as well, that cancellation stands.
+            if task in self._expired and task.cancelling() == 1:
+                raise self._error() from None
+            raise
+        finally:
+            del self._ends[task]
+            if task in self._expired:
+                self._expired.remove(task)
+                task.uncancel()
+
+    def _cancel_expired(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        now = loop.time()
+        for task, end in self._ends.items():
+            if end > now:
+                self._timer = loop.call_at(end, self._cancel_expired, loop)
+                break
+            if task not in self._expired:
+                self._expired.add(task)
+                task.cancel()
+
+
 class InFlight:
-    """At most `maximum` at once, each for five seconds at most, whatever it waits for; nothing here waits but for the database."""
+    """Runs at most `maximum` requests at once, each for at most five seconds, and sheds the rest.
+
+    More requests at once than the database can serve do not finish sooner; each only waits longer. A request counts from
+    the moment its body has arrived, so slow uploads do not keep others out. See
+    docs/adr/0009-shed-load-by-capping-requests-in-flight.md.
+    """
 
     def __init__(self, maximum: int) -> None:
         self._maximum = maximum
-        self._deadline = Deadline(DEADLINE_SECONDS, _no_answer)
-        self._turned_away = 0
+        self._deadline = Deadline(REQUEST_SECONDS, _no_reply)
+        self._shed = 0
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Returns the number of requests in flight."""
         return len(self._deadline)
 
-    def require_room(self) -> None:
-        """To be asked before the body is read, so that turning away costs little.
+    def require_capacity(self) -> None:
+        """Sheds the request if `maximum` requests are in flight. Called before the body is read, shedding costs little.
 
         Raises:
-            TurnedAway: there are `maximum` already.
+            LoadShed: there is no capacity.
         """
         if len(self) < self._maximum:
             return
-        if not self._turned_away:
-            asyncio.get_running_loop().call_later(SECONDS_BETWEEN_LINES, self._tell)
-        self._turned_away += 1
-        raise TurnedAway
+        if not self._shed:
+            asyncio.get_running_loop().call_later(SECONDS_BETWEEN_LOG_LINES, self._log_shed)
+        self._shed += 1
+        raise LoadShed
 
-    def _tell(self) -> None:
-        logger.warning("%d requests were turned away, as %d were in flight", self._turned_away, self._maximum)
-        self._turned_away = 0
+    def _log_shed(self) -> None:
+        logger.warning("shed %d requests: %d were in flight, the maximum", self._shed, self._maximum)
+        self._shed = 0
 
     def run(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
-        """Does `work`.
+        """Calls `work` and awaits its result.
 
         Raises:
-            TurnedAway: there are `maximum` already; nothing was done.
-            DatabaseError: the time is over.
+            LoadShed: there is no capacity; `work` was not called.
+            DatabaseError: the time is up.
         """
-        self.require_room()
+        self.require_capacity()
         return self._deadline.run(work(*args, **kwargs))
 
 
-def _no_answer() -> DatabaseError:
-    return DatabaseError(cause=f"no answer within {DEADLINE_SECONDS} s")
+def _no_reply() -> DatabaseError:
+    return DatabaseError(cause=f"no reply within {REQUEST_SECONDS} s")

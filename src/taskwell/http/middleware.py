@@ -1,4 +1,4 @@
-"""The outermost layers, plain ASGI: what happens to every request whatever it asks for."""
+"""Middleware for every request, plain ASGI: its id, its log line, and the response to a bug."""
 
 import logging
 import random
@@ -28,8 +28,8 @@ CLIENT_CLOSED_REQUEST = 499
 MAX_LOGGED_PATH = 256
 
 
-class RequestLayer:
-    """Gives each request its id, routes HEAD as GET, and notes it in the access log."""
+class RequestMiddleware:
+    """Gives each request an id, routes HEAD as GET, and adds a line to the access log."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -38,13 +38,13 @@ class RequestLayer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
-            # The lifespan is over. A worker process is ended by a signal, so that nothing else would do this.
+            # The lifespan is over. A signal ends a worker process, so nothing else would write the last lines.
             self._log.flush()
             return
         started = time.perf_counter()
         method: str = scope["method"]
         if method == "HEAD":
-            # A copy: the server reads the method from its own, and sends no body where that is HEAD.
+            # A copy, because the server sends no body if the method in its own scope is HEAD.
             scope = {**scope, "method": "GET"}
         state: dict[str, Any] = scope["state"]
         state["request_id"] = request_id = _request_id(scope)
@@ -67,7 +67,7 @@ class RequestLayer:
 
 
 class LastResort:
-    """Answers a bug with the one body. No exception reaches the server, which would drop the connection."""
+    """Turns a bug into a 500 of the one shape. No exception reaches the server, which would drop the connection."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -93,7 +93,7 @@ def _request_id(scope: Scope) -> str:
 
 
 def new_request_id() -> str:
-    """A ULID (github.com/ulid/spec): 48 bits of milliseconds and 80 random ones, sortable by time."""
-    # Unique, that is all: nothing is guarded by it, and a number of the system's own would be a system call.
+    """Returns a ULID (github.com/ulid/spec): 48 bits of milliseconds and 80 random bits, sortable by time."""
+    # It need not be secret, only unique. The system's random numbers would cost a system call.
     value = int(time.time() * 1000) << 80 | random.getrandbits(80)
     return "".join([_PAIRS[value >> shift & 1023] for shift in range(120, -1, -10)])

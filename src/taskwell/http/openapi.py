@@ -1,15 +1,30 @@
-"""What the OpenAPI document says of every endpoint: the errors, each with an example, and the headers."""
+"""The parts of the OpenAPI document that all endpoints share: errors, headers, and what FastAPI leaves out."""
 
-from collections.abc import Iterable, Iterator
-from http import HTTPStatus
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
+from starlette.routing import BaseRoute
 
 from taskwell.errors import Problem
-from taskwell.http.error_responses import PROBLEM_JSON
+from taskwell.http.problem_body import PROBLEM_JSON, problem_body, rfc9457_members
 
 Responses = dict[int | str, dict[str, object]]
-"""What a route takes as its `responses`."""
+"""The type of a route's `responses`."""
 
-_EXAMPLE_REQUEST_ID = "01JD7Q6ZV8X9W4T2M1N0K5R3PQ"
+_REQUEST_ID = "01JD7Q6ZV8X9W4T2M1N0K5R3PQ"
+
+_DESCRIPTION = f"""\
+Every request to a path under `/api` must carry `Authorization: Bearer <JWT>`. The `user_id` in the path must be the
+user of that token.
+
+All errors have the same body: `detail` is written for people, `error_code` for programs, and `request_id` identifies
+the request in the service's log. Send `Accept: {PROBLEM_JSON}` to get the members of RFC 9457 as well.
+
+`HEAD` works wherever `GET` does. A slash at the end of a path makes no difference.
+"""
 
 
 def _tree(problem: type[Problem]) -> Iterator[type[Problem]]:
@@ -18,41 +33,50 @@ def _tree(problem: type[Problem]) -> Iterator[type[Problem]]:
         yield from _tree(kind)
 
 
-SCHEMAS: dict[str, dict[str, object]] = {
+_SCHEMAS: dict[str, dict[str, object]] = {
     "Problem": {
         "title": "Problem",
-        "description": "The one body of every error.",
+        "description": "The body of every error.",
         "type": "object",
         "required": ["detail", "error_code", "timestamp", "request_id"],
         "properties": {
-            "detail": {"type": "string", "minLength": 1, "description": "What went wrong, for a person to act on."},
+            "detail": {"type": "string", "minLength": 1, "description": "What went wrong and what to do, for people."},
             "error_code": {
                 "type": "string",
                 "enum": sorted({problem.code for problem in _tree(Problem) if hasattr(problem, "code")}),
-                "description": "What went wrong, for a program.",
+                "description": "The kind of error, for programs.",
             },
-            "timestamp": {"type": "string", "format": "date-time", "description": "When, in UTC."},
-            "request_id": {"type": "string", "description": "As in the header X-Request-ID, and in the log."},
+            "timestamp": {"type": "string", "format": "date-time", "description": "When the error occurred, in UTC."},
+            "request_id": {
+                "type": "string",
+                "description": "The value of the X-Request-ID header. The service's log has it, too.",
+            },
             "errors": {
                 "type": "array",
                 "minItems": 1,
-                "description": "With VALIDATION_ERROR: each broken rule, never with the value that was sent.",
+                "description": "Only with VALIDATION_ERROR: the rules that the request broke. "
+                "The values that were sent are never repeated.",
                 "items": {"$ref": "#/components/schemas/Violation"},
             },
         },
     },
     "ProblemDetails": {
         "title": "ProblemDetails",
-        "description": f"A Problem with the members of RFC 9457 besides, for `Accept: {PROBLEM_JSON}`.",
+        "description": f"A Problem with the members of RFC 9457, for requests with `Accept: {PROBLEM_JSON}`.",
         "allOf": [
             {"$ref": "#/components/schemas/Problem"},
             {
                 "type": "object",
                 "required": ["type", "title", "status", "instance"],
                 "properties": {
-                    "type": {"const": "about:blank", "description": "`error_code` says what kind of problem it is."},
-                    "title": {"type": "string", "description": "The status in words."},
-                    "status": {"type": "integer", "minimum": 400, "maximum": 599},
+                    "type": {"const": "about:blank", "description": "Always the same; see `error_code` instead."},
+                    "title": {"type": "string", "description": "The name of the status."},
+                    "status": {
+                        "type": "integer",
+                        "minimum": 400,
+                        "maximum": 599,
+                        "description": "The status of the response.",
+                    },
                     "instance": {"type": "string", "format": "uri", "description": "The request_id as a URN."},
                 },
             },
@@ -60,38 +84,38 @@ SCHEMAS: dict[str, dict[str, object]] = {
     },
     "Violation": {
         "title": "Violation",
-        "description": "One broken rule.",
+        "description": "A rule that the request broke.",
         "type": "object",
         "required": ["loc", "msg", "type"],
         "properties": {
             "loc": {
                 "type": "array",
                 "minItems": 1,
-                "description": "Where: `body`, `query` or `path`, and then the way to the member.",
+                "description": "Where: `body`, `query` or `path`, followed by the names that lead to the member.",
                 "items": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
             },
-            "msg": {"type": "string", "description": "The rule in words."},
-            "type": {"type": "string", "description": "The rule's name."},
+            "msg": {"type": "string", "description": "The rule, for people."},
+            "type": {"type": "string", "description": "The name of the rule, for programs."},
         },
     },
 }
 
-HEADERS: dict[str, dict[str, object]] = {
+_HEADERS: dict[str, dict[str, object]] = {
     "X-Request-ID": {
-        "description": "The X-Request-ID of the request, if it was of this form, else a new one. "
-        "The log has it in each line about the request.",
+        "description": "Identifies the request in the service's log. "
+        "It is the X-Request-ID of the request if that matches the pattern, and a new one otherwise.",
         "required": True,
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
-        "example": _EXAMPLE_REQUEST_ID,
+        "example": _REQUEST_ID,
     },
     "WWW-Authenticate": {
-        "description": "The challenge of RFC 6750; where a token was sent, with `error` and `error_description`.",
+        "description": "The challenge of RFC 6750. If a token was sent, it has `error` and `error_description`.",
         "required": True,
         "schema": {"type": "string", "pattern": "^Bearer"},
         "example": "Bearer",
     },
     "Retry-After": {
-        "description": "Seconds to wait before trying again.",
+        "description": "Number of seconds to wait before the next attempt.",
         "required": True,
         "schema": {"type": "string", "pattern": "^[0-9]+$"},
         "example": "1",
@@ -99,10 +123,13 @@ HEADERS: dict[str, dict[str, object]] = {
 }
 
 
-def problem_responses(problems: Iterable[type[Problem] | Problem]) -> Responses:
-    """The `responses` of a route that can end in `problems`.
+# --- the errors of a route
 
-    Each is an example of itself; where its class's default is no good example, give an instance.
+
+def problem_responses(problems: Iterable[type[Problem] | Problem]) -> Responses:
+    """Returns the `responses` of a route that can fail with `problems`, each with an example.
+
+    A class stands for an instance with its default detail. Give an instance where another example is better.
     """
     by_status: dict[int, list[Problem]] = {}
     for problem in problems:
@@ -112,48 +139,85 @@ def problem_responses(problems: Iterable[type[Problem] | Problem]) -> Responses:
 
 
 def _response(problems: list[Problem]) -> dict[str, object]:
+    bodies = {
+        problem.detail: problem_body(problem, timestamp="2026-11-21T10:30:00.123456Z", request_id=_REQUEST_ID)
+        for problem in problems
+    }
+    details = {problem.detail: rfc9457_members(problem, request_id=_REQUEST_ID) for problem in problems}
     return {
         "description": " or ".join(sorted({problem.code for problem in problems})),
         "headers": {
-            name: _header(name, problems) for problem in problems for name in problem.headers if name in HEADERS
+            name: _header(name, problems) for problem in problems for name in problem.headers if name in _HEADERS
         },
         "content": {
             "application/json": {
                 "schema": {"$ref": "#/components/schemas/Problem"},
-                "examples": {problem.detail: {"value": _body(problem)} for problem in problems},
+                "examples": {name: {"value": body} for name, body in bodies.items()},
             },
             PROBLEM_JSON: {
                 "schema": {"$ref": "#/components/schemas/ProblemDetails"},
-                "examples": {problem.detail: {"value": _body(problem) | _details(problem)} for problem in problems},
+                "examples": {name: {"value": body | details[name]} for name, body in bodies.items()},
             },
         },
-    }
-
-
-def _body(problem: Problem) -> dict[str, object]:
-    return {
-        "detail": problem.detail,
-        "error_code": problem.code,
-        "timestamp": "2026-11-21T10:30:00.123456Z",
-        "request_id": _EXAMPLE_REQUEST_ID,
-        **problem.members,
-    }
-
-
-def _details(problem: Problem) -> dict[str, object]:
-    return {
-        "type": "about:blank",
-        "title": HTTPStatus(problem.status).phrase,
-        "status": problem.status,
-        "instance": f"urn:taskwell:request:{_EXAMPLE_REQUEST_ID}",
     }
 
 
 def _header(name: str, problems: list[Problem]) -> dict[str, object]:
     always = all(name in problem.headers for problem in problems)
-    return reference(name) if always else {**HEADERS[name], "required": False}
+    return _reference(name) if always else {**_HEADERS[name], "required": False}
 
 
-def reference(name: str) -> dict[str, object]:
-    """The header of that name in the document's components."""
+def _reference(name: str) -> dict[str, object]:
     return {"$ref": f"#/components/headers/{name}"}
+
+
+# --- the document
+
+
+def complete(app: FastAPI) -> None:
+    """Makes `app.openapi()` return FastAPI's document with everything that this module adds.
+
+    Call it when all routes are in place.
+    """
+    generate = app.openapi
+
+    @cache
+    def document() -> dict[str, Any]:
+        return _completed(generate(), app.routes)
+
+    app.openapi = document  # type: ignore[method-assign]
+
+
+def _completed(document: dict[str, Any], routes: Sequence[BaseRoute]) -> dict[str, Any]:
+    document["info"]["description"] = _DESCRIPTION
+    components = document["components"]
+    # FastAPI documents its own body for 422, which this service never sends.
+    for unused in ("HTTPValidationError", "ValidationError"):
+        components["schemas"].pop(unused, None)
+    components["schemas"] |= _SCHEMAS
+    components["headers"] = _HEADERS
+    for route in iter_route_contexts(routes):
+        if isinstance(route.original_route, APIRoute):
+            for method in route.methods or ():
+                _complete_operation(document["paths"][route.path_format][method.lower()], route)
+    return document
+
+
+def _complete_operation(operation: dict[str, Any], route: RouteContext) -> None:
+    parameters: list[dict[str, Any]] = operation.get("parameters", [])
+    parameters.sort(key=lambda parameter: _position(parameter, str(route.path_format)))
+    responses = operation["responses"] = dict(sorted(operation["responses"].items()))
+    for response in responses.values():
+        response["headers"] = response.get("headers", {}) | {"X-Request-ID": _reference("X-Request-ID")}
+    # FastAPI removes nulls from its document, and so removes members of the examples.
+    for status, declared in route.responses.items():
+        for media_type, content in declared.get("content", {}).items():
+            responses[str(status)]["content"][media_type] |= content
+    if route.body_field:
+        for content in operation["requestBody"]["content"].values():
+            content["examples"] = route.body_field.field_info.openapi_examples
+
+
+def _position(parameter: dict[str, Any], path: str) -> int:
+    """The sort key of a parameter: path parameters in the order of the path, then the others as declared."""
+    return path.index(f"{{{parameter['name']}}}") if parameter["in"] == "path" else len(path)

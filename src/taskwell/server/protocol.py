@@ -17,8 +17,9 @@ logger = logging.getLogger("taskwell.problems")
 REQUEST_SECONDS = 10
 MAX_HEAD_BYTES = 64 * 1024
 
-# So long the next request of a connection is not read whose last one was turned away.
-TURNED_AWAY_SECONDS = 0.1
+# After a 503, the next request on the same connection is not read for this long. A client that retries at once would
+# otherwise keep the process busy with shedding.
+PAUSE_SECONDS = 0.1
 
 
 class _Joining:
@@ -30,6 +31,7 @@ class _Joining:
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._head = b""
+        self.unavailable = False
         self.is_closing = transport.is_closing
 
     def __getattr__(self, name: str) -> object:
@@ -40,6 +42,7 @@ class _Joining:
             data, self._head = self._head + data, b""
         elif data.startswith(b"HTTP/1.1 ") and b"\r\ncontent-length: " in data:
             self._head = data
+            self.unavailable = data.startswith(b"HTTP/1.1 503 ")
             return
         # The client may be gone, which is no error.
         if not self.is_closing():
@@ -95,10 +98,9 @@ class HTTPProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         cast("_Joining", self.transport).send_head()
         super().on_response_complete()
-        if "turned_away" in self.scope.get("state", {}):
-            # The answer said when to come back. Who asks again at once would keep the process busy with turning away.
+        if cast("_Joining", self.transport).unavailable:
             self.flow.pause_reading()
-            self.loop.call_later(TURNED_AWAY_SECONDS, self.flow.resume_reading)
+            self.loop.call_later(PAUSE_SECONDS, self.flow.resume_reading)
 
     def _expect_request(self) -> None:
         if self._deadline is None:

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from taskwell.app import create_app, open_database
+from taskwell.app import create_app, database_from
 from taskwell.database.urls import SQLiteURL
 from taskwell.errors import NotMigrated, Problem
 from taskwell.migrations.check import check_schema, schema_revision
@@ -53,7 +53,7 @@ async def check_database(settings: Settings) -> None:
         raise NotMigrated(cause=f"there is no file {url.path}")
     try:
         # One connection is enough to look.
-        async with open_database(settings.model_copy(update={"TASKWELL_POOL_MIN": 0})) as database:
+        async with database_from(settings.model_copy(update={"TASKWELL_POOL_MIN": 0})) as database:
             await check_schema(database.prepare(schema_revision))
     except NotMigrated:
         raise

@@ -1,12 +1,14 @@
-"""What the OpenAPI document says of the six endpoints' requests and answers, an example for each."""
+"""Examples of the task endpoints' requests and responses, for the OpenAPI document."""
 
 from typing import Any
 
 from fastapi.openapi.models import Example
 
 from taskwell.auth.owner import AUTH_PROBLEMS
+from taskwell.auth.scopes import READ, WRITE
 from taskwell.errors import (
     DatabaseError,
+    InsufficientScope,
     InternalError,
     MalformedRequest,
     NotFound,
@@ -33,18 +35,21 @@ TASK = {
 _CHANGED = TASK | {"complete": True, "updated_at": "2026-11-21T18:05:12.000345Z"}
 
 CREATE: dict[str, Example] = {
-    "title": {"summary": "A title is enough", "value": {"title": "Buy milk"}},
+    "title": {"summary": "Only a title", "value": {"title": "Buy milk"}},
     "whole": {
         "summary": "All members",
         "value": {"title": "Buy milk", "description": "Oat, two litres", "complete": False},
     },
 }
 REPLACE: dict[str, Example] = {
-    "replaced": {"summary": "The description becomes null", "value": {"title": "Buy milk", "complete": True}},
-    "sent back": {"summary": "What was got, changed", "value": _CHANGED},
+    "replaced": {
+        "summary": "Without a description, which becomes null",
+        "value": {"title": "Buy milk", "complete": True},
+    },
+    "sent back": {"summary": "A task from a response, changed", "value": _CHANGED},
 }
 PATCH: dict[str, Example] = {
-    "complete": {"summary": "Done", "value": {"complete": True}},
+    "complete": {"summary": "Mark as complete", "value": {"complete": True}},
     "description": {"summary": "Clear the description", "value": {"description": None}},
 }
 
@@ -57,7 +62,7 @@ def _bad(loc: list[str | int], msg: str, kind: str) -> UnprocessableRequest:
 _BAD_LIMIT = _bad(["query", "limit"], "must be less than or equal to 1000", "less_than_equal")
 _BAD_ID = _bad(["path", "task_id"], "must be an integer in decimal digits", "int_parsing")
 _BAD_TITLE = _bad(["body", "title"], "must have at least 1 character", "string_too_short")
-_NO_JSON = MalformedRequest("The request's body is not JSON: Expecting value at character 0.")
+_NOT_JSON = MalformedRequest("The request's body is not JSON: Expecting value at character 0.")
 _NO_FIELD = MalformedRequest(
     "body: at least one field must be provided",
     [{"loc": ["body"], "msg": "at least one field must be provided", "type": "no_fields"}],
@@ -65,38 +70,40 @@ _NO_FIELD = MalformedRequest(
 _NO_TASK = NotFound("There is no such task.")
 
 _ALWAYS: list[type[Problem]] = [*AUTH_PROBLEMS, DatabaseError, InternalError, Overloaded]
+_ON_READ: list[type[Problem] | Problem] = [*_ALWAYS, InsufficientScope(READ)]
+_ON_WRITE: list[type[Problem] | Problem] = [*_ALWAYS, InsufficientScope(WRITE)]
 _WITH_BODY: list[type[Problem]] = [RequestTimeout, PayloadTooLarge, UnsupportedMediaType]
 
 
-def _answer(example: object, **rest: Any) -> dict[str, object]:  # noqa: ANN401 - FastAPI's own type
+def _success(example: object, **rest: Any) -> dict[str, object]:  # noqa: ANN401 - FastAPI's own type
     return {"content": {"application/json": {"example": example}}, **rest}
 
 
 _LOCATION = {
-    "description": "The new task's path.",
+    "description": "The path of the new task.",
     "required": True,
     "schema": {"type": "string", "format": "uri-reference"},
     "example": f"/api/{USER}/tasks/1",
 }
 
 ON_LIST: Responses = {
-    200: _answer({"tasks": [TASK], "count": 1}),
-    **problem_responses([_BAD_LIMIT, *_ALWAYS]),
+    200: _success({"tasks": [TASK], "count": 1}),
+    **problem_responses([_BAD_LIMIT, *_ON_READ]),
 }
 ON_CREATE: Responses = {
-    201: _answer(TASK, headers={"Location": _LOCATION}),
-    **problem_responses([_NO_JSON, _BAD_TITLE, *_ALWAYS, *_WITH_BODY]),
+    201: _success(TASK, headers={"Location": _LOCATION}),
+    **problem_responses([_NOT_JSON, _BAD_TITLE, *_ON_WRITE, *_WITH_BODY]),
 }
 ON_GET: Responses = {
-    200: _answer(TASK),
-    **problem_responses([_BAD_ID, _NO_TASK, *_ALWAYS]),
+    200: _success(TASK),
+    **problem_responses([_BAD_ID, _NO_TASK, *_ON_READ]),
 }
 ON_REPLACE: Responses = {
-    200: _answer(_CHANGED),
-    **problem_responses([_NO_JSON, _BAD_TITLE, _NO_TASK, *_ALWAYS, *_WITH_BODY]),
+    200: _success(_CHANGED),
+    **problem_responses([_NOT_JSON, _BAD_TITLE, _NO_TASK, *_ON_WRITE, *_WITH_BODY]),
 }
 ON_PATCH: Responses = {
-    200: _answer(_CHANGED),
-    **problem_responses([_NO_JSON, _NO_FIELD, _BAD_TITLE, _NO_TASK, *_ALWAYS, *_WITH_BODY]),
+    200: _success(_CHANGED),
+    **problem_responses([_NOT_JSON, _NO_FIELD, _BAD_TITLE, _NO_TASK, *_ON_WRITE, *_WITH_BODY]),
 }
-ON_DELETE: Responses = problem_responses([_BAD_ID, _NO_TASK, *_ALWAYS])
+ON_DELETE: Responses = problem_responses([_BAD_ID, _NO_TASK, *_ON_WRITE])

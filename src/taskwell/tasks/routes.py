@@ -1,15 +1,14 @@
-"""The six endpoints."""
+"""The task endpoints."""
 
-from collections.abc import Coroutine
-from typing import Annotated
+from typing import Annotated, TypedDict
 from urllib.parse import quote
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
 from pydantic import Field
 
-from taskwell.auth.owner import Owner, authenticate
+from taskwell.auth.owner import Owner
+from taskwell.http.endpoint import Endpoint
 from taskwell.http.parameters import Boolean, DecimalDigits, RowId
-from taskwell.http.route import GuardedRoute
 from taskwell.tasks import openapi
 from taskwell.tasks.repository import TaskRepository
 from taskwell.tasks.schemas import TaskCreate, TaskListResponse, TaskPatch, TaskResponse, TaskUpdate
@@ -18,39 +17,38 @@ MAX_LIMIT = 1000
 MAX_OFFSET = 2**31 - 1
 
 
-class TaskRoute(GuardedRoute):
-    """A route under a user's path."""
+class State(TypedDict):
+    """What these functions need from the lifespan."""
 
-    def guard(self, request: Request) -> Coroutine[object, object, None]:
-        return authenticate(request)
+    tasks: TaskRepository
 
 
-router = APIRouter(prefix="/api/{user_id:segment}/tasks", tags=["tasks"], route_class=TaskRoute)
+router = APIRouter(prefix="/api/{user_id:segment}/tasks", tags=["tasks"], route_class=Endpoint)
 
 
 async def _repository(request: Request) -> TaskRepository:
-    tasks: TaskRepository = request.scope["state"]["tasks"]
-    return tasks
+    state: State = request.scope["state"]
+    return state["tasks"]
 
 
 Tasks = Annotated[TaskRepository, Depends(_repository)]
-TaskId = Annotated[RowId, Path(description="The task's id.")]
+TaskId = Annotated[RowId, Path(description="The id of the task.")]
 
 
 @router.get("", responses=openapi.ON_LIST, response_description="A page of tasks.")
 async def list_tasks(
     owner: Owner,
     tasks: Tasks,
-    complete: Annotated[Boolean, Query(description="Only tasks in this state.")] = None,
+    complete: Annotated[Boolean, Query(description="Return only complete tasks, or only incomplete ones.")] = None,
     limit: Annotated[
-        int, Field(ge=1, le=MAX_LIMIT), DecimalDigits, Query(description="At most so many tasks.")
+        int, Field(ge=1, le=MAX_LIMIT), DecimalDigits, Query(description="Maximum number of tasks to return.")
     ] = MAX_LIMIT,
     offset: Annotated[
-        int, Field(ge=0, le=MAX_OFFSET), DecimalDigits, Query(description="So many tasks are passed over.")
+        int, Field(ge=0, le=MAX_OFFSET), DecimalDigits, Query(description="Number of tasks to skip.")
     ] = 0,
 ) -> TaskListResponse:
-    """The user's tasks, newest first."""
-    return await tasks.list(owner, complete=complete, limit=limit, offset=offset)
+    """Lists the user's tasks, newest first."""
+    return (await tasks.list(owner, complete=complete, limit=limit, offset=offset)).page
 
 
 @router.post("", status_code=201, responses=openapi.ON_CREATE, response_description="The new task.")
@@ -61,37 +59,40 @@ async def create_task(
     response: Response,
 ) -> TaskResponse:
     """Creates a task."""
-    task = await tasks.create(owner, new)
+    task, _ = await tasks.create(owner, new)
     response.headers["Location"] = f"/api/{quote(owner, safe='')}/tasks/{task['id']}"
     return task
 
 
 @router.get("/{task_id:segment}", responses=openapi.ON_GET, response_description="The task.")
 async def get_task(owner: Owner, tasks: Tasks, task_id: TaskId) -> TaskResponse:
-    """One task."""
-    return await tasks.get(owner, task_id)
+    """Returns one task."""
+    return (await tasks.get(owner, task_id)).task
 
 
-@router.put("/{task_id:segment}", responses=openapi.ON_REPLACE, response_description="The task as it now is.")
+@router.put("/{task_id:segment}", responses=openapi.ON_REPLACE, response_description="The task after the change.")
 async def replace_task(
     owner: Owner,
     tasks: Tasks,
     task_id: TaskId,
     replacement: Annotated[TaskUpdate, Body(openapi_examples=openapi.REPLACE)],
 ) -> TaskResponse:
-    """Replaces all writable members of a task. Send back what you got, changed; read-only members are ignored."""
-    return await tasks.change(owner, task_id, replacement)
+    """Replaces all writable members of a task.
+
+    You can send back a task from a response, with changes: read-only members are ignored.
+    """
+    return (await tasks.change(owner, task_id, replacement)).task
 
 
-@router.patch("/{task_id:segment}", responses=openapi.ON_PATCH, response_description="The task as it now is.")
+@router.patch("/{task_id:segment}", responses=openapi.ON_PATCH, response_description="The task after the change.")
 async def patch_task(
     owner: Owner,
     tasks: Tasks,
     task_id: TaskId,
     changes: Annotated[TaskPatch, Body(openapi_examples=openapi.PATCH)],
 ) -> TaskResponse:
-    """Changes only the members that are sent."""
-    return await tasks.change(owner, task_id, changes)
+    """Changes only the members that are sent; the others keep their value."""
+    return (await tasks.change(owner, task_id, changes)).task
 
 
 @router.delete(

@@ -1,4 +1,4 @@
-"""The schemas of requests and responses."""
+"""The schemas of requests and responses. The OpenAPI document is generated from them."""
 
 from datetime import datetime
 from typing import Annotated, Self, cast
@@ -9,7 +9,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
-    PlainSerializer,
     StrictBool,
     StrictStr,
     StringConstraints,
@@ -23,20 +22,20 @@ from typing_extensions import TypedDict
 
 from taskwell.errors import NO_FIELDS
 from taskwell.tasks.tables import MAX_DESCRIPTION, MAX_TITLE
-from taskwell.times import rfc3339
 
-# --- the values
+# --- values
 
 
 def _without_nul(value: str) -> str:
-    # PostgreSQL cannot store it, and SQLite stores what `length()` then does not count.
+    # PostgreSQL cannot store NUL. SQLite can, but its `length()` stops counting there.
     if "\x00" in value:
         raise PydanticCustomError("string_nul", "must not contain the character NUL")
     return value
 
 
-# The patterns say what `strip` and `_without_nul` do, for clients that read only the document. White space is spelt
-# out, because `\s` means another set in each dialect, and none of them is what is removed: Unicode's White_Space.
+# For clients that only read the document, the patterns say what `strip_whitespace` and `_without_nul` do. They list the
+# white space because `\s` differs between regex dialects, and none of them has exactly the characters that pydantic
+# strips: Unicode's White_Space property.
 _WHITE_SPACE = r"\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _TITLE: JsonDict = {
     "type": "string",
@@ -51,7 +50,9 @@ Title = Annotated[
     StrictStr,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_TITLE),
     AfterValidator(_without_nul),
-    WithJsonSchema({**_TITLE, "description": "Surrounding white space is removed before anything is counted."}),
+    WithJsonSchema(
+        {**_TITLE, "description": "Leading and trailing white space is removed before the length is checked."}
+    ),
 ]
 Description = Annotated[
     StrictStr,
@@ -61,9 +62,10 @@ Description = Annotated[
 ]
 
 
-Time = Annotated[datetime, PlainSerializer(rfc3339), WithJsonSchema(_UTC)]
+Time = Annotated[datetime | str, WithJsonSchema(_UTC)]
+"""A time in a response: a `datetime`, which is written out by orjson, or text that is written out already."""
 
-# --- the requests
+# --- requests
 
 _READ_ONLY = ("id", "user_id", "created_at", "updated_at")
 _WRITABLE = ("title", "description", "complete")
@@ -71,23 +73,23 @@ _WRITABLE = ("title", "description", "complete")
 
 def _describe_input(schema: JsonDict) -> None:
     properties = cast("JsonDict", schema["properties"])
-    properties |= {name: {"description": "Read-only; ignored."} for name in _READ_ONLY}
+    properties |= {name: {"description": "Read-only: ignored in requests."} for name in _READ_ONLY}
 
 
 def _describe_patch(schema: JsonDict) -> None:
     _describe_input(schema)
     schema["minProperties"] = 1
-    # Within allOf, and naming the member: a bare anyOf here makes generators of client types forget the members above.
+    # Wrapped in allOf, and with the member named: with a bare anyOf, generators of client types lose the members above.
     schema["allOf"] = [{"anyOf": [{"title": name, "required": [name], "properties": {name: {}}} for name in _WRITABLE]}]
 
 
 def _without_default(schema: JsonDict) -> None:
-    # Generators of client types take a member with a default as one that is always there.
+    # Generators of client types treat a member with a default as one that is always present.
     schema.pop("default", None)
 
 
 class TaskInput(BaseModel):
-    """What all requests share: unknown members are refused, read-only ones ignored, so that an answer can be sent back."""
+    """The base of all requests. Unknown members are refused. Read-only ones are ignored, so a client can send a task back."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra=_describe_input)
 
@@ -107,25 +109,25 @@ class TaskCreate(TaskInput):
 
     title: Title
     description: Description | None = pydantic.Field(
-        default=None, description="Left out: null.", json_schema_extra=_without_default
+        default=None, description="Defaults to null.", json_schema_extra=_without_default
     )
     complete: StrictBool = pydantic.Field(
-        default=False, description="Left out: false.", json_schema_extra=_without_default
+        default=False, description="Defaults to false.", json_schema_extra=_without_default
     )
 
 
 class TaskUpdate(TaskInput):
-    """A whole task: a description left out becomes null."""
+    """A replacement for a task. If the description is omitted, it becomes null."""
 
     title: Title
     description: Description | None = pydantic.Field(
-        default=None, description="Left out: null.", json_schema_extra=_without_default
+        default=None, description="Defaults to null.", json_schema_extra=_without_default
     )
     complete: StrictBool
 
 
 class TaskPatch(TaskInput):
-    """Some members of a task: one left out stays as it is, `description: null` clears it."""
+    """Changes to a task. Omitted members keep their value; `"description": null` clears the description."""
 
     model_config = ConfigDict(json_schema_extra=_describe_patch)
 
@@ -140,12 +142,12 @@ class TaskPatch(TaskInput):
         return self
 
 
-# --- the answers
+# --- responses
 
 
 @with_config(extra="forbid")
 class TaskResponse(TypedDict):
-    """A task, all members always there, and no others."""
+    """A task. All of these members are always present, and no others."""
 
     id: Annotated[int, WithJsonSchema({"type": "integer", "format": "int64", "minimum": 1})]
     user_id: Annotated[str, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 255})]
@@ -161,7 +163,7 @@ MEMBERS = tuple(TaskResponse.__annotations__)
 
 @with_config(extra="forbid")
 class TaskListResponse(TypedDict):
-    """A page of tasks, newest first, and the number of all that match."""
+    """A page of tasks, and the number of matching tasks on all pages."""
 
     tasks: list[TaskResponse]
     count: Annotated[int, WithJsonSchema({"type": "integer", "minimum": 0})]

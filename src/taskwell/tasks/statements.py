@@ -1,35 +1,42 @@
-"""What the database does, each thing said once.
+"""The SQL statements on tasks, each written once, in SQLAlchemy Core.
 
-Every statement is bound to the owner, takes all its values as named parameters, and is compiled to SQL text when
-the service starts. A write takes the user's next revision inside itself, so that revisions appear in commit order;
-see docs/adr/0002-revision-inside-the-write.md.
+Every statement is bound to the owner, takes all its values as named parameters, and is compiled to SQL text when the
+service starts. A write takes the user's next revision inside its own statement, so that revisions appear in commit
+order; see docs/adr/0002-revision-inside-the-write.md.
 """
+
+from functools import cache
 
 from sqlalchemy import (
     Boolean,
     Integer,
-    Select,
     Text,
     Update,
     bindparam,
     case,
     func,
+    literal_column,
     select,
+    true,
     tuple_,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.functions import FunctionElement
 
 from taskwell.database.clock import now, now_or_later_than
 from taskwell.tasks.schemas import MEMBERS
-from taskwell.tasks.tables import task
+from taskwell.tasks.tables import task, user_revision
 
-# First in every answer, in this order.
+# The first columns of every row, in this order; the columns that follow are for the service alone.
 PUBLIC = [task.c[name] for name in MEMBERS]
+
+# A task and its revision.
+_STORED = (*PUBLIC, task.c.revision)
 
 owner = bindparam("owner", type_=Text)
 task_id = bindparam("id", type_=task.c.id.type)
@@ -38,10 +45,10 @@ _OWN_AND_LIVE = (task.c.user_id == owner, task.c.deleted_at.is_(None))
 
 
 class next_revision(FunctionElement[int]):  # noqa: N801 - written like an SQL function
-    """The user's next revision, taken: no other write of the user's gets it, or commits before this one.
+    """Takes the user's next revision. No other write of that user gets the same one, or commits before this one.
 
-    PostgreSQL has a function for it, whose row lock is held to the end of the statement. SQLite has one writer at a
-    time, and a trigger that keeps what the write has taken.
+    On PostgreSQL it is a function, whose row lock is held until the statement is committed. SQLite has one writer at a
+    time; there the statement computes the revision, and a trigger on `task` stores it.
     """
 
     inherit_cache = True
@@ -61,6 +68,8 @@ def _next_revision_sqlite(element: next_revision, compiler: SQLCompiler, **optio
     return f"(SELECT coalesce(max(revision), 0) + 1 FROM owner WHERE user_id = {user})"  # noqa: S608 - compiled, not sent
 
 
+# --- one task
+
 create_task = (
     insert(task)
     .values(
@@ -74,19 +83,19 @@ create_task = (
         creation_key=bindparam("creation_key", type_=Text),
     )
     .on_conflict_do_nothing(index_elements=["user_id", "creation_key"])
-    .returning(*PUBLIC)
+    .returning(*_STORED)
 )
 
-# What a creation made whose answer was lost; it may have been changed since, or deleted.
-get_created_task = select(*PUBLIC).where(
+# Finds the task that a creation made when the reply to it was lost. It may have been changed or deleted since.
+get_created_task = select(*_STORED).where(
     task.c.user_id == owner, task.c.creation_key == bindparam("creation_key", type_=Text)
 )
 
-get_task = select(*PUBLIC).where(*_OWN_AND_LIVE, task.c.id == task_id)
+get_task = select(*_STORED).where(*_OWN_AND_LIVE, task.c.id == task_id)
 
 
 def _change_task() -> Update:
-    """Sets what is given and leaves the rest; no row comes back where there is none, or nothing to change."""
+    """Sets the values that are given. Returns no row if the task is missing or already has these values."""
     title = func.coalesce(bindparam("title", type_=Text), task.c.title)
     description = case(
         (bindparam("sets_description", type_=Boolean), bindparam("description", type_=Text)), else_=task.c.description
@@ -107,7 +116,7 @@ def _change_task() -> Update:
             updated_at=now_or_later_than(task.c.updated_at),
             revision=next_revision(owner),
         )
-        .returning(*PUBLIC)
+        .returning(*_STORED)
     )
 
 
@@ -117,28 +126,43 @@ delete_task = (
     update(task)
     .where(*_OWN_AND_LIVE, task.c.id == task_id)
     .values(deleted_at=now(), revision=next_revision(owner))
-    .returning(task.c.id)
+    .returning(*_STORED)
 )
 
 
-def _page(*matching: ColumnElement[bool]) -> Select[tuple[object, ...]]:
-    """A page, newest first. The count is a scalar sub-select: half the cost of `count(*) OVER ()`."""
-    count = select(func.count()).select_from(task).where(*_OWN_AND_LIVE, *matching).scalar_subquery()
-    return (
-        select(*PUBLIC, count.label("count"))
-        .where(*_OWN_AND_LIVE, *matching)
-        # No `deleted_at` differs here, but only `task_newest` is in this order. By `id` alone PostgreSQL walked the primary
-        # key for a user with a tenth of all tasks: over everybody's rows, a million of them where the user's were the oldest.
+# --- a page of tasks
+
+
+@cache
+def list_tasks(*, by_state: bool) -> Executable:
+    """Selects a page of tasks, newest first. Each row ends with `count` and `revision`.
+
+    `count` is the number of tasks that match, over all pages; `revision` is the owner's, 0 before their first write.
+    An empty page is one row whose task is all NULL.
+
+    Each combination of filters has a statement of its own, because PostgreSQL counts from the index alone only by a
+    plain condition, and not by `complete = coalesce(:complete, complete)`.
+    """
+    matching = list(_OWN_AND_LIVE)
+    if by_state:
+        matching.append(task.c.complete == bindparam("complete", type_=Boolean))
+    page = (
+        select(*PUBLIC)
+        .where(*matching)
+        # `deleted_at` is NULL in all these rows, but only with it is this the order of `task_newest`. By `id` alone
+        # PostgreSQL walked the primary key for a user with a tenth of all tasks: over the rows of all users, a million
+        # of them when that user's were the oldest.
         .order_by(task.c.deleted_at.desc(), task.c.id.desc())
         .limit(bindparam("limit", type_=Integer))
         .offset(bindparam("offset", type_=Integer))
+        .subquery("page")
     )
-
-
-# A filter of its own statement each: `complete = coalesce(:complete, complete)` would keep the count from the index alone.
-_has_state = task.c.complete == bindparam("complete", type_=Boolean)
-
-list_tasks = _page()
-list_tasks_by_state = _page(_has_state)
-count_tasks = select(func.count().label("count")).select_from(task).where(*_OWN_AND_LIVE)
-count_tasks_by_state = count_tasks.where(_has_state)
+    # The count is a scalar subquery: half the cost of `count(*) OVER ()`.
+    count = select(func.count()).select_from(task).where(*matching).scalar_subquery()
+    revision = select(user_revision.c.revision).where(user_revision.c.user_id == owner).scalar_subquery()
+    totals = select(count.label("count"), func.coalesce(revision, literal_column("0")).label("revision")).subquery(
+        "totals"
+    )
+    # The join keeps the page's order, because its left side is one row. Sorting again would cost 3 % on PostgreSQL and
+    # 7 % on SQLite.
+    return select(*page.c, totals.c.count, totals.c.revision).select_from(totals.outerjoin(page, true()))

@@ -1,4 +1,4 @@
-"""The two tables."""
+"""The tables: tasks, and the revision of each user."""
 
 from datetime import datetime
 
@@ -21,22 +21,22 @@ from sqlmodel import Field, SQLModel
 MAX_TITLE = 200
 MAX_DESCRIPTION = 1000
 
-# User identifiers and keys are opaque: compared byte by byte, whatever the database's locale.
+# User identifiers and keys are opaque: they are compared byte by byte, whatever locale the database has.
 _OPAQUE = Text(collation="C").with_variant(Text(), "sqlite")
 
 
 class Task(SQLModel, table=True):
-    """One task. Deleted ones stay, marked, until they are erased; erased ones stay as tombstones with their key."""
+    """One task. A deleted task stays, marked as deleted, until it is erased. An erased task keeps only its keys."""
 
     __table_args__ = (
         CheckConstraint(f"erased_at IS NOT NULL OR length(title) BETWEEN 1 AND {MAX_TITLE}", name="task_title_length"),
         CheckConstraint(f"length(description) <= {MAX_DESCRIPTION}", name="task_description_length"),
         UniqueConstraint("user_id", "creation_key", name="task_creation_key"),
-        # Read backwards for "newest first". All that lists are filtered by is in it, so that they are counted from here
-        # alone: to visit 100,000 tasks among a million others PostgreSQL read 15,033 pages where it now reads 579.
+        # Read backwards for "newest first". It has every column that lists are filtered by, so that the index alone is
+        # enough to count them: for 100,000 tasks among a million PostgreSQL reads 579 pages instead of 15,033.
         Index("task_newest", "user_id", "deleted_at", "id", "complete"),
         Index("task_revision", "user_id", "revision"),
-        # Without it SQLite gives the id of the newest row again once that row is gone.
+        # Otherwise SQLite reuses the id of the newest row once that row is deleted.
         {"sqlite_autoincrement": True},
     )
 
@@ -44,7 +44,7 @@ class Task(SQLModel, table=True):
         sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), Identity(always=True), primary_key=True)
     )
     user_id: str = Field(sa_type=_OPAQUE)
-    # TEXT with a CHECK: VARCHAR(200) silently cuts trailing blanks to fit.
+    # TEXT with a CHECK, because VARCHAR(200) silently cuts trailing blanks that do not fit.
     title: str = Field(sa_type=Text)
     description: str | None = Field(sa_type=Text)
     complete: bool = Field(
@@ -60,9 +60,9 @@ class Task(SQLModel, table=True):
 
 
 class Owner(SQLModel, table=True):
-    """One user's revision. `epoch` is random, made when the row is, and tells one life of the row from the next."""
+    """The revision of one user. `epoch` is random and set with the row, so that a new row differs from an erased one."""
 
-    # Half-empty pages let the counter's updates stay within their page (heap-only tuples).
+    # Half-empty pages let an update of the counter stay within its page (a heap-only tuple).
     __table_args__ = ({"postgresql_with": {"fillfactor": 50}},)
 
     user_id: str = Field(sa_type=_OPAQUE, primary_key=True)
@@ -70,6 +70,6 @@ class Owner(SQLModel, table=True):
     epoch: int
 
 
-# The same tables, as SQLAlchemy Core's statements name them.
+# The same tables for statements in SQLAlchemy Core.
 task: Table = SQLModel.metadata.tables["task"]
 user_revision: Table = SQLModel.metadata.tables["owner"]

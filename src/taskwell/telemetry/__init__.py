@@ -1,1 +1,1 @@
-"""What the operator sees of the service: the log and the access log."""
+"""What operators see of the service: the log and the access log."""

@@ -1,8 +1,8 @@
-"""The access log: a line for each request, written a tenth of a second at a time.
+"""The access log: one line for each request, written in batches every tenth of a second.
 
-A record of `logging` for each line was a quarter of all that is done for a request before the database. What a line says is noted
-instead when a request ends, and the lines become records of as many as can be written at once. What was not written yet when the
-process is killed, or told to end twice, is lost; when it ends, it is written.
+One `logging` record for each line took a quarter of a request's time outside the database. So a finished request is only
+noted, and a batch of lines becomes one record. A process that stops writes the lines that remain. One that is killed,
+or told to stop twice, loses them.
 """
 
 import asyncio
@@ -12,23 +12,23 @@ from collections.abc import Iterable, Iterator
 
 FLUSH_SECONDS = 0.1
 
-# What is written to a pipe at once is not torn apart by other processes up to this size (POSIX, PIPE_BUF; here Linux's).
+# Several processes may share a pipe. Up to this size, a write is never mixed with others (POSIX, PIPE_BUF on Linux).
 MAX_WRITE_BYTES = 4096
 
 logger = logging.getLogger("taskwell.access")
 
-# When the request ended, its id, method, path and status, and how many seconds it took.
+# The time when the request ended, its id, method, path and status, and its duration in seconds.
 _Entry = tuple[float, str, str, str, int, float]
 
 
 class AccessLog:
-    """The requests of one event loop."""
+    """The access log of one event loop."""
 
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
 
     def note(self, request_id: str, method: str, path: str, status: int, seconds: float) -> None:
-        """Notes a request that has ended."""
+        """Adds a request that has ended."""
         if not self._entries:
             if not logger.isEnabledFor(logging.INFO):
                 return
@@ -36,18 +36,18 @@ class AccessLog:
         self._entries.append((time.time(), request_id, method, path, status, seconds))
 
     def flush(self) -> None:
-        """Writes the lines of what was noted since the last time."""
+        """Writes the lines for all requests added since the last call."""
         entries, self._entries = self._entries, []
         for batch in _batches(_lines(entries)):
             logger.info(batch)
 
 
 def _lines(entries: Iterable[_Entry]) -> Iterator[str]:
-    written_out, text = 0, ""
+    formatted, text = 0, ""
     for ended, request_id, method, path, status, seconds in entries:
         second = int(ended)
-        if second != written_out:
-            written_out, text = second, time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
+        if second != formatted:
+            formatted, text = second, time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
         yield (
             f"{text},{int((ended - second) * 1000):03} INFO taskwell.access "
             f"request_id={request_id} {method} {path} {status} {seconds * 1000:.1f}ms"

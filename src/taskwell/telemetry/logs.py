@@ -1,11 +1,11 @@
-"""The log: a line for each event, to standard error."""
+"""The log: one line for each event, on standard error."""
 
 import logging.config
 from typing import Any
 
 
 def configuration(level: str) -> dict[str, Any]:
-    """For `logging.config.dictConfig`, and for uvicorn. The lines of the access log come as they are to be."""
+    """Returns the configuration for `logging.config.dictConfig` and for uvicorn. Access log lines arrive complete."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -23,5 +23,5 @@ def configuration(level: str) -> dict[str, Any]:
 
 
 def start_logging(level: str) -> None:
-    """Starts to log, to standard error."""
+    """Starts logging to standard error."""
     logging.config.dictConfig(configuration(level))

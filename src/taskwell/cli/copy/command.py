@@ -1,4 +1,4 @@
-"""The arguments of `taskwell copy`, and its last line."""
+"""The arguments and the output of `taskwell copy`."""
 
 import argparse
 import asyncio
@@ -12,10 +12,10 @@ from taskwell.errors import SettingsError
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the description and the arguments."""
     parser.description = (
-        "Copy all data from one migrated database to another, of the same kind or not: ids, times, everything. "
-        "Data in the target must come from the same source, and is updated. If the copy fails, the target is unchanged."
+        "Copy all data, including ids and times, from one migrated database to another. The two may be of different kinds. "
+        "The target must be empty or an earlier copy of the same source. If the copy fails, the target is unchanged."
     )
-    parser.epilog = "Other users of this machine can see a command's arguments. To keep a password out of them, put it in ~/.pgpass."
+    parser.epilog = "Other users of this machine can see the arguments of a command. To hide a password from them, put it into ~/.pgpass."
     parser.add_argument("--from", required=True, dest="source", metavar="URL", help="the database to read")
     parser.add_argument("--to", required=True, dest="target", metavar="URL", help="the database to write")
 
@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> None:
     """Runs the command."""
     source, target = _url("--from", options.source), _url("--to", options.target)
     if source == target:
-        raise SettingsError("--to: is the same database as --from; name another")
+        raise SettingsError("--to: names the same database as --from; name another one")
     try:
         copied = asyncio.run(copy(source, target))
     except CopyRefused as error:

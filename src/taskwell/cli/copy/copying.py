@@ -1,15 +1,14 @@
-"""Moving everything from one database of Taskwell to another, of the same engine or not.
+"""Copy everything from one Taskwell database to another, on the same engine or a different one.
 
-The target becomes what the source is: ids, times, revisions, keys, what is deleted, and where ids go on. That is one
-transaction on each side. The source is read in one state, whatever is written to it meanwhile. The target changes as a
-whole, after what was written has been read back and compared, or not at all: there is no half a copy to go on from, and
-one that was interrupted is run again.
+After a copy the target equals the source: ids, times, revisions, keys, deleted tasks, and the next id. Each side is one
+transaction. The source is read as of one moment, while others may write to it. The target is written, read back and
+compared, and only then committed. So there is never half a copy; after an interruption, run the copy again.
 
-A copy may be repeated, and then brings what has changed since: a first one while the service runs, a last one when it
-has ended. A row of the target is replaced by its own later self only, born as the same and of a higher revision. Whatever
-else differs came from elsewhere, or was written to the target itself, and is refused rather than lost. One thing cannot
-be seen: a write to the target of a task that the source has written later, and more often. There the last write wins, as
-it does within one database.
+A copy can be repeated, and then brings what has changed since: copy once while the service runs, and a last time after
+it has stopped. A row of the target is replaced only by a later version of itself, that is, by a row with the same origin
+and a higher revision. Any other difference comes from elsewhere or was written to the target directly, so the copy is
+refused and nothing is lost. One case cannot be detected: a task was written in the target, and later and more often in
+the source. Then the last write wins, as it does within one database.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -29,22 +28,21 @@ ROWS_AT_ONCE = 2000
 
 
 class Copied(NamedTuple):
-    """What both databases now hold, deleted tasks included."""
+    """The number of rows in each database after the copy, including deleted tasks."""
 
     tasks: int
     users: int
 
 
 async def copy(source: DatabaseURL, target: DatabaseURL) -> Copied:
-    """Makes `target` hold exactly what `source` does.
+    """Makes `target` hold exactly what `source` holds.
 
     Raises:
-        CopyRefused: a role may not do it, a row does not fit, or `target` holds what does not come from `source`.
-        DatabaseError: one of them, which the message names, cannot be used, or failed meanwhile. Run again, the copy is
-            made, or found to have been made.
+        CopyRefused: a role lacks a right, a row does not fit, or `target` holds something that is not from `source`.
+        DatabaseError: one database, named in the message, cannot be used or failed. Running the copy again is safe.
     """
     async with opened("--from", source, to_write=False) as old, opened("--to", target, to_write=True) as new:
-        # First, for it takes the one right that only the tables' owner has.
+        # First, because it needs the one right that only the owner of the tables has.
         highest_id = max(await old.highest_id(), await new.highest_id())
         for kind in _KINDS:
             async for page in _compared(old, new, kind):
@@ -55,22 +53,22 @@ async def copy(source: DatabaseURL, target: DatabaseURL) -> Copied:
         return copied
 
 
-# --- what is copied
+# --- the tables
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """A table. What is `born` with a row stays as it is, and what is `rising` never goes back."""
+    """A table. The columns in `fixed` never change after a row is created; those in `rising` never decrease."""
 
     table: Table
     before_all: int | str
-    born: Sequence[str]
+    fixed: Sequence[str]
     rising: Sequence[str]
 
     def is_later(self, row: Values, than: Values) -> bool:
-        """Whether `row` is what `than` has become. To be erased is the one change that takes no revision."""
+        """Whether `row` is a later version of `than`. Erasing is the one change that takes no revision."""
         return (
-            all(row[name] == than[name] for name in self.born)
+            all(row[name] == than[name] for name in self.fixed)
             and not any(_is_less(row[name], than[name]) for name in self.rising)
             and (
                 _is_less(than["revision"], row["revision"]) or bool(row.get("erased_at")) > bool(than.get("erased_at"))
@@ -83,43 +81,43 @@ class _Ordered(Protocol):
 
 
 def _is_less(one: object, other: object) -> bool:
-    # Both are of one column, and so of one type.
+    # Both are values of one column, so they have one type.
     return cast("_Ordered", one) < other
 
 
-_TASKS = _Kind(task, before_all=0, born=("user_id", "created_at", "creation_key"), rising=("revision", "updated_at"))
-_OWNERS = _Kind(user_revision, before_all="", born=("epoch",), rising=("revision",))
+_TASKS = _Kind(task, before_all=0, fixed=("user_id", "created_at", "creation_key"), rising=("revision", "updated_at"))
+_OWNERS = _Kind(user_revision, before_all="", fixed=("epoch",), rising=("revision",))
 _KINDS = (_TASKS, _OWNERS)
 
 
-# --- how it is compared
+# --- the comparison
 
 
 class _Page(NamedTuple):
     rows: int
     missing: Sequence[Values]
-    """Those of the rows that the target does not have, or not as they are now."""
+    """The rows that the target lacks, or has in an earlier version."""
 
 
 _START_ANEW = "Nothing was changed. Copy to a new database: create it, and run: taskwell migrate"
 
 
 async def _compared(old: Side, new: Side, kind: _Kind) -> AsyncGenerator[_Page]:
-    """Walks both sides by the key, in step."""
+    """Walks both sides in step, in the order of the key."""
     table, key_name = kind.table, key_of(kind.table)
     after: object = kind.before_all
     while True:
         rows = {row[key_name]: row for row in await old.page(table, after, ROWS_AT_ONCE)}
         is_last = len(rows) < ROWS_AT_ONCE
-        # One more than there should be, by which a row too many is seen.
+        # One row more than expected, so that a surplus row is noticed.
         there = {row[key_name]: row for row in await new.page(table, after, len(rows) + 1)}
         after = after if is_last else next(reversed(rows))
         for key, row in there.items():
             if key in rows:
                 if row != rows[key] and not kind.is_later(rows[key], than=row):
-                    raise CopyRefused(f"--to has another {table.name} {key!r} than --from. {_START_ANEW}")
+                    raise CopyRefused(f"--to and --from have different versions of {table.name} {key!r}. {_START_ANEW}")
             elif is_last or not _is_less(after, key):
-                raise CopyRefused(f"--to has {table.name} {key!r}, which --from has not. {_START_ANEW}")
+                raise CopyRefused(f"--to has {table.name} {key!r}, which --from does not have. {_START_ANEW}")
         yield _Page(len(rows), [row for key, row in rows.items() if row != there.get(key)])
         if is_last:
             return
@@ -128,8 +126,8 @@ async def _compared(old: Side, new: Side, kind: _Kind) -> AsyncGenerator[_Page]:
 async def _count_of_equal(old: Side, new: Side, kind: _Kind) -> int:
     pages = [page async for page in _compared(old, new, kind)]
     equal = sum(page.rows for page in pages)
-    # Counted as well, for a row that the walk might pass by: by hand one can make a task 0, or one of nobody.
+    # The walk misses rows that only a hand-written statement can make: a task with id 0, or an owner with an empty name.
     counts = {await side.count(kind.table) for side in (old, new)}
     if any(page.missing for page in pages) or counts != {equal}:
-        raise CopyRefused(f"--to does not give back every {kind.table.name} as --from has it. Nothing was changed.")
+        raise CopyRefused(f"The {kind.table.name} rows read back from --to differ from --from. Nothing was changed.")
     return equal

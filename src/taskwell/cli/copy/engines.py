@@ -1,30 +1,31 @@
-"""What a copy does on each engine: the statements, in one transaction."""
+"""The statements of a copy on each engine, in one transaction."""
 
-import re
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from typing import Protocol, cast
 
 import asyncpg
-from sqlalchemy import Table
+from sqlalchemy import Column, Executable, Integer, Table, bindparam, func, literal_column, select
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from taskwell.database import postgres, sqlite
+from taskwell.database.interface import compile_statement
 from taskwell.database.urls import DatabaseURL, PostgresURL
 from taskwell.errors import NotMigrated
 from taskwell.tasks.tables import task, user_revision
 
 Values = dict[str, object]
-"""A row, by the names of its columns."""
+"""A row: its values by the names of its columns."""
 
 Convert = Callable[[object], object]
 
 
 class Engine(Protocol):
-    """A transaction, which comes to nothing unless it is committed. The drivers' failures come as they are."""
+    """A transaction, which has no effect until it is committed. It raises the exceptions of the driver."""
 
-    async def fetch(self, sql: str, *arguments: object) -> list[Values]: ...
+    async def fetch(self, statement: Executable, **parameters: object) -> list[Values]: ...
 
     async def write(self, table: Table, rows: Sequence[Values]) -> None: ...
 
@@ -35,7 +36,7 @@ class Engine(Protocol):
 
 @asynccontextmanager
 async def begun(url: DatabaseURL, *, to_write: bool) -> AsyncGenerator[Engine]:
-    """A transaction that sees one state of a database, or that alone may write to it."""
+    """Begins a transaction. One that only reads sees a single moment; one that writes keeps other writers out."""
     if isinstance(url, PostgresURL):
         connection = await postgres.connect(url)
         try:
@@ -48,18 +49,22 @@ async def begun(url: DatabaseURL, *, to_write: bool) -> AsyncGenerator[Engine]:
             file.execute("BEGIN IMMEDIATE" if to_write else "BEGIN")
             yield _SQLite(file)
     else:
-        # To open it would create it.
-        raise NotMigrated(cause=f"there is no file {url.path}")
+        # Opening a missing file would create it.
+        raise NotMigrated(cause=f"{url.path} does not exist")
 
 
-# The time-outs of a role are meant for requests. Here a side is idle for as long as the other one takes.
-_NO_TIME_OUTS = "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
+# --- PostgreSQL
 
-_READ_POSTGRES = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_NO_TIME_OUTS}"
+_POSTGRES = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
 
-# Others may read and not write, or an id could be given out meanwhile.
+# A role's timeouts are meant for requests. Here one side is idle for as long as the other works.
+_NO_TIMEOUTS = "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
+
+_READ_POSTGRES = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_NO_TIMEOUTS}"
+
+# Others may read but not write, or a new task could take an id that is about to be copied.
 _WRITE_POSTGRES = f"""
-BEGIN; {_NO_TIME_OUTS};
+BEGIN; {_NO_TIMEOUTS};
 SET LOCAL lock_timeout = '5s';
 LOCK TABLE task, owner IN SHARE ROW EXCLUSIVE MODE
 """
@@ -69,38 +74,49 @@ SELECT coalesce(max(id), 0)
 FROM (SELECT id FROM task UNION ALL SELECT last_value FROM task_id_seq WHERE is_called) AS used
 """
 
+# Whoever distributes the rows by user has made it (user_id, id).
+_PRIMARY_KEY_POSTGRES = """
+SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey)
+WHERE indrelid = $1::regclass AND indisprimary
+"""
+
 
 class _Postgres:
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
 
-    async def fetch(self, sql: str, *arguments: object) -> list[Values]:
-        return [dict(row) for row in await self._connection.fetch(sql, *arguments)]
+    async def fetch(self, statement: Executable, **parameters: object) -> list[Values]:
+        compiled = compile_statement(statement, _POSTGRES)
+        return [dict(row) for row in await self._connection.fetch(compiled.sql, *compiled.arguments(parameters))]
 
     async def write(self, table: Table, rows: Sequence[Values]) -> None:
-        # One statement for all of them takes half the time of one for each.
+        # One statement for all rows takes half the time of one for each.
         values = f"SELECT {_names(table)} FROM unnest($1::{table.name}[])"  # noqa: S608 - our own names
-        # The keyword lets an identity column take what it is given; to other tables it means nothing.
-        sql = _upsert(table, f"OVERRIDING SYSTEM VALUE {values}")
+        key = [name for (name,) in await self._connection.fetch(_PRIMARY_KEY_POSTGRES, table.name)]
+        # OVERRIDING lets an identity column take the given value. It has no effect on other tables.
+        sql = _upsert(table.name, table, f"OVERRIDING SYSTEM VALUE {values}", key)
         await self._connection.execute(sql, [tuple(row.values()) for row in rows])
 
     async def highest_id(self) -> int:
-        return await number(self, _HIGHEST_ID_POSTGRES)
+        return cast("int", await self._connection.fetchval(_HIGHEST_ID_POSTGRES))
 
     async def commit(self, highest_id: int) -> None:
-        # A sequence is of no transaction. Raised for a commit that then fails it has lost a few numbers, and no task.
-        await self.fetch("SELECT setval('task_id_seq', $1) FROM task_id_seq WHERE last_value <= $1", highest_id)
+        # A sequence belongs to no transaction. If the commit then fails, a few ids are skipped and no task is lost.
+        await self._connection.execute(
+            "SELECT setval('task_id_seq', $1) FROM task_id_seq WHERE last_value <= $1", highest_id
+        )
         await self._connection.execute("COMMIT")
 
 
-_DIALECT = SQLiteDialect_pysqlite()
-_COLUMNS = {
-    column.name: column.type.dialect_impl(_DIALECT) for table in (task, user_revision) for column in table.columns
+# --- SQLite
+
+_SQLITE = SQLiteDialect_pysqlite()
+_COLUMNS: dict[str, Column[object]] = {
+    column.name: column for table in (task, user_revision) for column in table.columns
 }
-_FROM_SQLITE = {
-    name: convert for name, type_ in _COLUMNS.items() if (convert := type_.result_processor(_DIALECT, None))
-}
-_TO_SQLITE = {name: convert for name, type_ in _COLUMNS.items() if (convert := type_.bind_processor(_DIALECT))}
+_TYPES = {name: column.type.dialect_impl(_SQLITE) for name, column in _COLUMNS.items()}
+_FROM_SQLITE = {name: convert for name, type_ in _TYPES.items() if (convert := type_.result_processor(_SQLITE, None))}
+_TO_SQLITE = {name: convert for name, type_ in _TYPES.items() if (convert := type_.bind_processor(_SQLITE))}
 
 _HIGHEST_ID_SQLITE = """
 SELECT coalesce(max(id), 0)
@@ -112,20 +128,21 @@ class _SQLite:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    async def fetch(self, sql: str, *arguments: object) -> list[Values]:
-        cursor = self._connection.execute(re.sub(r"\$\d+", "?", sql), arguments)
+    async def fetch(self, statement: Executable, **parameters: object) -> list[Values]:
+        compiled = compile_statement(statement, _SQLITE)
+        cursor = self._connection.execute(compiled.sql, compiled.arguments(parameters))
         names = [name for name, *_ in cursor.description]
         return _converted((dict(zip(names, row, strict=True)) for row in cursor), _FROM_SQLITE)
 
     async def write(self, table: Table, rows: Sequence[Values]) -> None:
         stored = _converted((dict(row) for row in rows), _TO_SQLITE)
-        sql = _upsert(table, f"VALUES ({', '.join('?' for _ in table.columns)})")
+        sql = _upsert(table.name, table, f"VALUES ({', '.join('?' for _ in table.columns)})", [key_of(table)])
         with self._without_triggers():
             self._connection.executemany(sql, [tuple(row.values()) for row in stored])
 
     @contextmanager
     def _without_triggers(self) -> Generator[None]:
-        """They would take each task for a write of its user's, and set the user's revision to the task's."""
+        """Drops the triggers for a while. They would set a user's revision to that of each task written."""
         triggers = self._connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
         for name, _ in triggers:
             self._connection.execute(f"DROP TRIGGER {name}")
@@ -134,7 +151,7 @@ class _SQLite:
             self._connection.execute(sql)
 
     async def highest_id(self) -> int:
-        return await number(self, _HIGHEST_ID_SQLITE)
+        return cast("int", self._connection.execute(_HIGHEST_ID_SQLITE).fetchone()[0])
 
     async def commit(self, highest_id: int) -> None:
         self._connection.execute("DELETE FROM sqlite_sequence WHERE name = 'task'")
@@ -150,37 +167,43 @@ def _converted(rows: Iterable[Values], converters: Mapping[str, Convert]) -> lis
                 try:
                     row[name] = convert(value)
                 except (TypeError, ValueError):
-                    raise sqlite3.DataError(f"{name} is of another form") from None
+                    raise sqlite3.DataError(f"{name} has another format") from None
     return found
 
 
-# --- the statements
+# --- both
 
 
 def key_of(table: Table) -> str:
+    """Returns the column by which a copy walks the table."""
     (column,) = table.primary_key
     return str(column.name)
+
+
+def page(table: Table) -> Executable:
+    """Selects at most `limit` rows whose key is greater than `after`, in the order of the key."""
+    key = table.c[key_of(table)]
+    after, limit = bindparam("after", type_=key.type), bindparam("limit", type_=Integer)
+    # Without an offset SQLAlchemy adds one for SQLite, and as a value.
+    return select(*table.c).where(key > after).order_by(key).limit(limit).offset(literal_column("0"))
+
+
+def count(table: Table) -> Executable:
+    return select(func.count().label("number")).select_from(table)
+
+
+async def number(engine: Engine, statement: Executable) -> int:
+    """Runs a statement that returns one integer."""
+    ((found,),) = [row.values() for row in await engine.fetch(statement)]
+    return cast("int", found)
 
 
 def _names(table: Table) -> str:
     return ", ".join(table.columns.keys())
 
 
-def page(table: Table) -> str:
-    key = key_of(table)
-    return f"SELECT {_names(table)} FROM {table.name} WHERE {key} > $1 ORDER BY {key} LIMIT $2"  # noqa: S608 - our own names
-
-
-def count(table: Table) -> str:
-    return f"SELECT count(*) FROM {table.name}"  # noqa: S608 - our own names
-
-
-def _upsert(table: Table, values: str) -> str:
-    key = key_of(table)
-    changes = ", ".join(f"{column.name} = excluded.{column.name}" for column in table.columns if column.name != key)
-    return f"INSERT INTO {table.name} ({_names(table)}) {values} ON CONFLICT ({key}) DO UPDATE SET {changes}"
-
-
-async def number(engine: Engine, sql: str) -> int:
-    ((found,),) = [row.values() for row in await engine.fetch(sql)]
-    return cast("int", found)
+def _upsert(name: str, table: Table, values: str, key: Sequence[str]) -> str:
+    changes = ", ".join(
+        f"{column} = excluded.{column}" for column in map(str, table.columns.keys()) if column not in key
+    )
+    return f"INSERT INTO {name} ({_names(table)}) {values} ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changes}"

@@ -1,6 +1,6 @@
-"""The two databases of a copy, and what their failures mean.
+"""The two databases of a copy, and the meaning of their failures.
 
-A side is known to the user by the option that named it, so that is how each failure names it, too.
+The user knows a database by the option that named it, so every error message begins with that option.
 """
 
 import sqlite3
@@ -15,19 +15,19 @@ from taskwell.cli.copy.engines import Engine, Values, key_of
 from taskwell.database.failures import translated
 from taskwell.database.urls import DatabaseURL
 from taskwell.errors import DatabaseError
-from taskwell.migrations.check import check_schema
+from taskwell.migrations.check import check_schema, schema_revision
 
 
 class CopyRefused(Exception):
-    """Nothing was copied, and the target is as it was; the message says why, and what to do."""
+    """Nothing was copied and the target is unchanged. The message says why, and what to do."""
 
 
 class Side:
-    """A database, in a transaction that comes to nothing unless it is committed.
+    """A database, in a transaction that has no effect until it is committed.
 
     Raises:
-        CopyRefused: the role may not do this, or a row does not fit.
-        DatabaseError: it failed.
+        CopyRefused: the role lacks a right, or a row does not fit.
+        DatabaseError: the database failed.
     """
 
     def __init__(self, option: str, engine: Engine) -> None:
@@ -35,47 +35,47 @@ class Side:
         self._engine = engine
 
     async def page(self, table: Table, after: object, limit: int) -> Sequence[Values]:
-        """Rows in the order of the key, from the first that comes `after`."""
+        """Returns at most `limit` rows whose key is greater than `after`, in the order of the key."""
         refusal = f"{self._option} has a {table.name} after {after!r} that cannot be read"
         with _named(self._option), _fitting(refusal, "Correct it there."):
-            return await self._engine.fetch(engines.page(table), after, limit)
+            return await self._engine.fetch(engines.page(table), after=after, limit=limit)
 
     async def count(self, table: Table) -> int:
         with _named(self._option):
             return await engines.number(self._engine, engines.count(table))
 
     async def highest_id(self) -> int:
-        """The highest that was ever given to a task, be it one that is gone, or that never came to be."""
+        """Returns the highest id ever given to a task, also if that task is gone or was never committed."""
         with _named(self._option):
             return await self._engine.highest_id()
 
     async def write(self, table: Table, rows: Sequence[Values]) -> None:
         first, last = (row[key_of(table)] for row in (rows[0], rows[-1]))
-        refusal = f"{self._option} does not take a {table.name} among {first!r} to {last!r} as --from has it"
+        refusal = f"{self._option} does not accept a {table.name} from {first!r} to {last!r} as --from has it"
         with _named(self._option), _fitting(refusal, "Correct it in --from, or copy to a new database."):
             await self._engine.write(table, rows)
 
     async def commit(self, highest_id: int) -> None:
-        """Keeps what was written, and from now on gives out ids above `highest_id`."""
+        """Commits, and makes the database give new tasks ids above `highest_id`."""
         with _named(self._option):
             await self._engine.commit(highest_id)
 
 
 @asynccontextmanager
 async def opened(option: str, url: DatabaseURL, *, to_write: bool) -> AsyncGenerator[Side]:
-    """One that has this version's schema."""
+    """Opens a database, which must have this version's schema."""
     async with AsyncExitStack() as stack:
         with _named(option):
             engine = await stack.enter_async_context(engines.begun(url, to_write=to_write))
 
-            async def schema_revision(**_: object) -> Sequence[Sequence[object]]:
-                return [tuple(row.values()) for row in await engine.fetch("SELECT version_num FROM alembic_version")]
+            async def query(**_: object) -> Sequence[Sequence[object]]:
+                return [tuple(row.values()) for row in await engine.fetch(schema_revision)]
 
-            await check_schema(schema_revision)
+            await check_schema(query)
         yield Side(option, engine)
 
 
-# --- what fails
+# --- failures
 
 
 _UNFIT = (
@@ -94,7 +94,7 @@ def _named(option: str) -> Generator[None]:
     except DatabaseError as failure:
         if isinstance(failure.__cause__, asyncpg.InsufficientPrivilegeError):
             raise CopyRefused(
-                f"{option}: The role may not do this ({failure.cause}). Nothing was changed. "
+                f"{option}: The role lacks a right ({failure.cause}). Nothing was changed. "
                 "Name the role that owns the tables."
             ) from failure
         raise type(failure)(f"{option}: {failure.detail}", cause=failure.cause) from failure
@@ -102,10 +102,13 @@ def _named(option: str) -> Generator[None]:
 
 @contextmanager
 def _fitting(refusal: str, what_to_do: str) -> Generator[None]:
-    """Inside of `_named`, to which a row that breaks a rule is a request's, and let through by a bug."""
+    """Refuses rows that break a rule of the database.
+
+    Use it inside `_named`, which would take such a row for a bug in the validation of a request.
+    """
     try:
         yield
     except _UNFIT as error:
-        # Without the lines, and without asyncpg's own words, that quote the row.
+        # The first line of the database's own message. The other lines, and asyncpg's words, quote the row.
         reason = str(error.__cause__ or error).partition("\n")[0]
         raise CopyRefused(f"{refusal} ({reason}). Nothing was changed. {what_to_do}") from error

@@ -1,4 +1,4 @@
-"""How are tokens verified, are the keys for it at hand, and is this token accepted?"""
+"""Checks how tokens are verified, whether the keys are available, and whether a given token is accepted."""
 
 import json
 import time
@@ -18,30 +18,30 @@ from taskwell.cli.doctor.finding import Finding, shown, span
 from taskwell.cli.doctor.token import examine_token
 from taskwell.settings import Settings
 
-_LEFT_OUT = (
-    "if they sign tokens, make them Ed25519, EC P-256, P-384 or P-521, or RSA of 2048 to 8192 bits, with a kid, "
-    "and nothing in use, key_ops or alg that contradicts this"
+_IGNORED = (
+    "if these keys sign tokens, use Ed25519, EC P-256, P-384 or P-521, or RSA with 2048 to 8192 bits; give each a kid, "
+    "and make sure that use, key_ops and alg allow signatures"
 )
 _NO_KEY_SET = (
-    'write the URL of a key set, which answers {"keys": [...]}; Better Auth\'s is its base URL and /api/auth/jwks'
+    'use the URL of a key set, which returns {"keys": [...]}; Better Auth\'s is its base URL followed by /api/auth/jwks'
 )
 _NOT_REACHED = (
-    "start the auth server, or correct BETTER_AUTH_URL or JWT_JWKS_URL; a firewall or proxy may stand between"
+    "start the auth server, or correct BETTER_AUTH_URL or JWT_JWKS_URL; a firewall or a proxy may block the way"
 )
 _REMEDIES = {
     200: _NO_KEY_SET,
-    404: "write the path that Better Auth is mounted at into BETTER_AUTH_URL, and give Better Auth the plugin jwt()",
-    429: "wait a minute, and let the auth server limit this service's address less",
-    500: "read the auth server's log; Better Auth answers so until its own migration has made the table jwks",
+    404: "add Better Auth's jwt() plugin; if Better Auth is mounted at another path, put the path into BETTER_AUTH_URL",
+    429: "wait a minute; if this repeats, raise the auth server's rate limit for this service's address",
+    500: "read the auth server's log; Better Auth returns this until its own migration has created the table jwks",
 }
-_OTHER_STATUS = "read the auth server's log; key sets are public, and nothing may ask for a login before them"
-_REDIRECTED = "write the URL that it redirects to; redirects are not followed"
-_CLOCK = "keep both clocks right by NTP; if they differ, tokens seem expired, or not yet valid"
+_OTHER_STATUS = "read the auth server's log; key sets are public, so this URL must not require a login"
+_REDIRECTED = "use the URL that it redirects to; redirects are not followed"
+_CLOCK = "synchronise both clocks by NTP; a wrong clock makes tokens look expired or not yet valid"
 
 
 @dataclass(slots=True)
 class Fetched:
-    """What came of asking for the key set."""
+    """The outcome of fetching the key set."""
 
     url: str
     status: int = 0
@@ -54,7 +54,7 @@ class Fetched:
 
 
 async def examine_auth(settings: Settings, token: str | None) -> AsyncIterator[Finding]:
-    """How tokens are verified, the keys, the clock, and, where one is given, the token."""
+    """Checks how tokens are verified, the keys, the clock and, if given, the token."""
     yield Finding("ok", "auth", _mode(settings))
     keys: Keys
     kids: list[str] = []
@@ -72,13 +72,13 @@ async def examine_auth(settings: Settings, token: str | None) -> AsyncIterator[F
 
 def _mode(settings: Settings) -> str:
     how = "the auth server's key set" if settings.key_set_url else "a shared secret, HS256"
-    issuer = f"with iss {shown(settings.issuer)}" if settings.issuer else "with any iss"
-    audience = f"with aud {' or '.join(map(shown, settings.audiences))}" if settings.audiences else "without aud"
-    return f"tokens are verified by {how}, {issuer} and {audience}"
+    issuer = f"iss {shown(settings.issuer)}" if settings.issuer else "any iss"
+    audience = f"aud {' or '.join(map(shown, settings.audiences))}" if settings.audiences else "no aud"
+    return f"tokens are verified with {how}, {issuer} and {audience}"
 
 
 async def _fetch(url: str) -> Fetched:
-    # What follows a ? may be a password, of a sort.
+    # The query string may hold a password, so the report leaves it out.
     fetched = Fetched(url.partition("?")[0])
 
     async def note(response: httpx2.Response) -> None:
@@ -92,7 +92,7 @@ async def _fetch(url: str) -> Fetched:
         except FetchFailed as error:
             fetched.failure = str(error).replace(url, fetched.url)
         except InvalidKeySet as error:
-            fetched.failure = f"what {fetched.url} answers is {error}"
+            fetched.failure = f"the response of {fetched.url} is {error}"
         fetched.seconds = time.perf_counter() - began
     return fetched
 
@@ -114,17 +114,15 @@ def _key_set(fetched: Fetched) -> Finding:
     algorithms = ", ".join(sorted({"/".join(sorted(key.algorithms)) for key in fetched.keys.values()}))
     text = f"{len(fetched.keys)} usable ({algorithms}) from {fetched.url} in {fetched.seconds:.2f} s"
     entries = cast("list[object]", json.loads(fetched.body)["keys"])
-    if left_out := len(entries) - len(fetched.keys):
-        return Finding(
-            "warn", "key set", f"{text}; {left_out} left out: {_kids_besides(fetched.keys, entries)}", _LEFT_OUT
-        )
+    if ignored := len(entries) - len(fetched.keys):
+        return Finding("warn", "key set", f"{text}; {ignored} ignored: {_other_kids(fetched.keys, entries)}", _IGNORED)
     return Finding("ok", "key set", text)
 
 
-def _kids_besides(usable: Mapping[str, Key], entries: Sequence[object]) -> str:
+def _other_kids(usable: Mapping[str, Key], entries: Sequence[object]) -> str:
     kids = [cast("Mapping[str, object]", entry).get("kid") if isinstance(entry, dict) else None for entry in entries]
-    besides = [kid for kid in kids if kid not in list(usable)]
-    return f"kid {' '.join(map(shown, besides))}" if besides else "a kid comes twice"
+    others = [kid for kid in kids if kid not in list(usable)]
+    return f"kid {' '.join(map(shown, others))}" if others else "a kid is used twice"
 
 
 def _remedy(status: int) -> str:
@@ -133,7 +131,7 @@ def _remedy(status: int) -> str:
 
 
 def _clock(fetched: Fetched) -> list[Finding]:
-    """This machine's clock by the auth server's, if that answered; a cache between would have an old answer."""
+    """Compares the clock with the auth server's, if it responded. A response from a cache (RFC 9111, Age) has an old Date."""
     if not fetched.status:
         return []
     try:
@@ -141,9 +139,9 @@ def _clock(fetched: Fetched) -> list[Finding]:
             raise ValueError
         ahead = fetched.answered_at - parsedate_to_datetime(fetched.headers["date"]).timestamp()
     except (KeyError, ValueError):
-        return [Finding("warn", "clock", "the auth server's answer has no time to compare with", _CLOCK)]
-    # Dates have whole seconds.
+        return [Finding("warn", "clock", "the auth server's response has no usable Date to compare with", _CLOCK)]
+    # The Date header has whole seconds.
     if abs(ahead) <= LEEWAY_SECONDS + 1:
-        return [Finding("ok", "clock", f"agrees with the auth server's to within {LEEWAY_SECONDS} s")]
+        return [Finding("ok", "clock", f"within {LEEWAY_SECONDS} s of the auth server's clock")]
     direction = "ahead of" if ahead > 0 else "behind"
-    return [Finding("warn", "clock", f"{span(abs(ahead))} {direction} the auth server's", _CLOCK)]
+    return [Finding("warn", "clock", f"{span(abs(ahead))} {direction} the auth server's clock", _CLOCK)]

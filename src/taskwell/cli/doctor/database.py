@@ -1,4 +1,4 @@
-"""Is the database there, the right one, and reached in a safe way?"""
+"""Checks that the database is reachable, the right one, and reached in a safe way."""
 
 import os
 import sqlite3
@@ -13,7 +13,7 @@ from typing import cast
 
 import asyncpg
 
-from taskwell.app import open_database
+from taskwell.app import database_from
 from taskwell.cli.doctor.finding import Finding
 from taskwell.database import postgres, sqlite
 from taskwell.database.failures import translated
@@ -27,28 +27,26 @@ from taskwell.settings import Settings
 _FULL = 2  # https://www.sqlite.org/pragma.html#pragma_synchronous
 
 _NAMES_MIXED_UP = (
-    "set TASKWELL_PREPARED_STATEMENTS to auto, unless the pooler keeps track of prepared statements (PgBouncer: "
-    "max_prepared_statements) or pools by session; else queries get the answers of others"
+    "set TASKWELL_PREPARED_STATEMENTS to auto, unless the pooler tracks prepared statements (PgBouncer: "
+    "max_prepared_statements) or is in session mode; otherwise, a query can get the result of another query"
 )
-_VERIFY = (
-    "write sslmode=verify-full in DATABASE_URL; if its certificate is of your own authority, also sslrootcert=FILE"
-)
+_VERIFY = "add sslmode=verify-full to DATABASE_URL and, if you use your own certificate authority, sslrootcert=FILE"
 _NOT_WAL = (
-    "run: taskwell migrate (no Taskwell has used the file since it was made or restored; if it stays so, "
-    "its file system cannot do better, and a local disk can)"
+    "run: taskwell migrate (Taskwell has not used the file since it was created or restored; if this remains, "
+    "move the file to a local disk, because its file system does not support WAL)"
 )
 _REMEDIES: dict[type[BaseException], str] = {
-    asyncpg.InvalidAuthorizationSpecificationError: "correct user and password in DATABASE_URL",
+    asyncpg.InvalidAuthorizationSpecificationError: "correct the user and the password in DATABASE_URL",
     asyncpg.InvalidCatalogNameError: "create the database, or correct its name in DATABASE_URL",
-    asyncpg.InsufficientPrivilegeError: "grant the user of DATABASE_URL the right, or name the one who owns the tables",
-    ssl.SSLError: "correct the host in DATABASE_URL, or name the authority of its certificate by sslrootcert=FILE",
-    FileNotFoundError: "start the server whose socket it is, or correct what DATABASE_URL names as host or sslrootcert",
-    OSError: "start the server, or correct host and port in DATABASE_URL; a firewall may stand between",
+    asyncpg.InsufficientPrivilegeError: "grant the missing right to the role in DATABASE_URL, or use the role that owns the tables",
+    ssl.SSLError: "correct the host in DATABASE_URL, or name the certificate authority with sslrootcert=FILE",
+    FileNotFoundError: "start the server that owns the socket, or correct the host or sslrootcert in DATABASE_URL",
+    OSError: "start the server, or correct the host and the port in DATABASE_URL; a firewall may block the way",
 }
 
 
 async def examine_database(settings: Settings) -> AsyncIterator[Finding]:
-    """How the database is. What cannot be seen after a failure is not looked at."""
+    """Checks the database. Stops at the first failure, because the checks after it could not work."""
     url = settings.DATABASE_URL
     if isinstance(url, PostgresURL):
         findings = [finding async for finding in _postgres(settings, url)]
@@ -58,8 +56,8 @@ async def examine_database(settings: Settings) -> AsyncIterator[Finding]:
         yield finding
         if finding.mark == "fail":
             return
-    # One connection is enough to look.
-    yield await _schema(open_database(settings.model_copy(update={"TASKWELL_POOL_MIN": 0})))
+    # The check needs a single connection.
+    yield await _schema(database_from(settings.model_copy(update={"TASKWELL_POOL_MIN": 0})))
 
 
 async def _schema(database: Database) -> Finding:
@@ -70,7 +68,7 @@ async def _schema(database: Database) -> Finding:
         return Finding("fail", "schema", str(problem.cause), problem.detail)
     except (Problem, asyncpg.PostgresError, sqlite3.Error) as problem:
         return Finding("fail", "schema", _reason(problem), _remedy(problem))
-    return Finding("ok", "schema", f"revision {HEAD}, this version's")
+    return Finding("ok", "schema", f"revision {HEAD}, as this version requires")
 
 
 async def _postgres(settings: Settings, url: PostgresURL) -> AsyncIterator[Finding]:
@@ -84,8 +82,8 @@ async def _postgres(settings: Settings, url: PostgresURL) -> AsyncIterator[Findi
         return
     try:
         with translated:
-            way = await _route(settings, url, connection)
-        yield way
+            route = await _route(settings, url, connection)
+        yield route
         yield _encryption(connection)
     except Problem as problem:
         yield Finding("fail", "connection", _reason(problem), _remedy(problem))
@@ -99,53 +97,64 @@ def _reason(problem: Exception) -> str:
 
 def _remedy(problem: Exception) -> str:
     cause = problem.__cause__ or problem
-    return next((text for kind, text in _REMEDIES.items() if isinstance(cause, kind)), "the database's log says more")
+    return next((text for kind, text in _REMEDIES.items() if isinstance(cause, kind)), "see the database's log")
 
 
 def _version(connection: asyncpg.Connection) -> str:
     version = connection.get_server_version()
-    return f"PostgreSQL {version.major}.{version.micro}"  # asyncpg's minor is 0 since there are but two numbers
+    return f"PostgreSQL {version.major}.{version.micro}"  # the minor is 0 since PostgreSQL 10
 
 
 async def _route(settings: Settings, url: PostgresURL, connection: asyncpg.Connection) -> Finding:
     if url.is_neons:
-        way = "through Neon's pooler, which keeps track of prepared statements" if "-pooler." in url.host else "direct"
-        return Finding("ok", "connection", way)
+        route = "through Neon's pooler, which tracks prepared statements" if "-pooler." in url.host else "direct"
+        return Finding("ok", "connection", route)
     if not (url.pgbouncer or await postgres.is_pooled(connection)):
-        return Finding("ok", "connection", "direct, through no pooler")
+        return Finding("ok", "connection", "direct, without a pooler")
     if settings.TASKWELL_PREPARED_STATEMENTS == "on":
         return Finding("warn", "connection", "through a pooler, with named statements", _NAMES_MIXED_UP)
-    return Finding("ok", "connection", "through a pooler; statements are sent without a name")
+    return Finding("ok", "connection", "through a pooler, with unnamed statements")
 
 
 def _encryption(connection: asyncpg.Connection) -> Finding:
-    # asyncpg keeps it to itself, and the server's pg_stat_ssl knows only its own side of a pooler.
+    # asyncpg does not expose it, and behind a pooler the server's pg_stat_ssl shows the pooler's connection.
     transport = cast("Transport", connection._transport)  # type: ignore[attr-defined]  # noqa: SLF001  # pyright: ignore[reportAttributeAccessIssue]
     tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
     state = f"{tls.version()}" if tls else "none"
-    peer: str | tuple[str, int] = transport.get_extra_info("peername")  # of a Unix socket its path
+    peer: str | tuple[str, int] = transport.get_extra_info("peername")  # a path for a Unix socket
     if isinstance(peer, str) or ip_address(peer[0]).is_loopback:
         return Finding("ok", "encryption", f"{state}; the server is on this machine")
     if tls is None:
         return Finding(
-            "warn", "encryption", "none: whoever is on the way reads along, and can be the database", _VERIFY
+            "warn",
+            "encryption",
+            "none: anybody on the network path can read the data and pose as the database",
+            _VERIFY,
         )
     if tls.context.verify_mode == ssl.CERT_NONE or not tls.context.check_hostname:
-        return Finding("warn", "encryption", f"{state}, but unverified: others can pose as the database", _VERIFY)
-    return Finding("ok", "encryption", f"{state}, certificate and host name verified")
+        return Finding(
+            "warn",
+            "encryption",
+            f"{state}, but the certificate is not verified, so others can pose as the database",
+            _VERIFY,
+        )
+    return Finding("ok", "encryption", f"{state}; certificate and host name are verified")
 
 
 def _sqlite(path: Path) -> Iterator[Finding]:
     file = path.absolute()
     if not file.exists():
         yield Finding(
-            "fail", "database", f"there is no file {file}", "run: taskwell migrate, or without settings: taskwell dev"
+            "fail",
+            "database",
+            f"the file {file} does not exist",
+            "run: taskwell migrate (or, without settings: taskwell dev)",
         )
         return
-    # SQLite keeps two more files beside its own.
-    if closed := [str(one) for one in (file, file.parent) if not os.access(one, os.W_OK)]:
-        remedy = "the file and its folder must be writable by the user who serves"
-        yield Finding("fail", "database", f"{' and '.join(closed)} cannot be written", remedy)
+    # SQLite keeps two more files next to the database.
+    if read_only := [str(path) for path in (file, file.parent) if not os.access(path, os.W_OK)]:
+        remedy = "let the user that runs Taskwell write to the file and its folder"
+        yield Finding("fail", "database", f"{' and '.join(read_only)} cannot be written", remedy)
         return
     yield Finding("ok", "database", f"SQLite {sqlite3.sqlite_version}, {file}, writable")
     yield _durability(file)
@@ -153,15 +162,15 @@ def _sqlite(path: Path) -> Iterator[Finding]:
 
 def _durability(file: Path) -> Finding:
     try:
-        # The service would put any file into WAL mode; whose this one is, is not known yet.
+        # Read only: the service would switch any file to WAL mode, and this one may belong to another program.
         mode = _pragma(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True), "journal_mode")
         if mode != "wal":
-            return Finding("fail", "durability", f"journal mode is {mode}, not wal", _NOT_WAL)
+            return Finding("fail", "durability", f"the journal mode is {mode} instead of wal", _NOT_WAL)
         synchronous = _pragma(sqlite.connect(file), "synchronous")
     except sqlite3.Error as error:
-        return Finding("fail", "durability", f"{error}", "name an SQLite database of Taskwell's in DATABASE_URL")
+        return Finding("fail", "durability", f"{error}", "name a Taskwell database in DATABASE_URL")
     if synchronous != _FULL:
-        return Finding("fail", "durability", f"synchronous is {synchronous}, not {_FULL}", "report this as a bug")
+        return Finding("fail", "durability", f"synchronous is {synchronous} instead of {_FULL}", "report this as a bug")
     return Finding("ok", "durability", "journal mode WAL, synchronous FULL")
 
 

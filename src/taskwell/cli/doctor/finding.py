@@ -1,4 +1,4 @@
-"""A line of the report."""
+"""One entry of the report."""
 
 import json
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ _MAX_SHOWN = 200
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was looked at, how it is, and, unless all is well, what to do."""
+    """What was checked, the result and, if something is wrong, how to fix it."""
 
     mark: Literal["ok", "warn", "fail"]
     subject: str
@@ -22,13 +22,13 @@ class Finding:
 
 
 def shown(value: object) -> str:
-    """What somebody else wrote, fit for a terminal: JSON in ASCII, without control characters, and not too long."""
+    """Returns foreign text that is safe to print: JSON in ASCII, without control characters, cut after 200 characters."""
     text = json.dumps(value)
     return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."
 
 
 def span(seconds: float) -> str:
-    """A length of time in its largest fitting unit."""
+    """Returns a duration in the largest unit that makes it at least 2, for example `10 minutes`."""
     for unit, size in (("days", 24 * 3600), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

@@ -1,4 +1,4 @@
-"""The report: what is found, a line each, and how it adds up."""
+"""The report: one entry for each finding, then the totals."""
 
 from collections.abc import Callable
 
@@ -10,18 +10,17 @@ from taskwell.settings import Settings
 
 Say = Callable[[str], None]
 
-
 GIVEN = Finding("ok", "settings", "usable by `taskwell serve`")
 NOT_GIVEN = Finding(
     "warn",
     "settings",
-    "none are given, so what follows is of `taskwell dev`",
-    "to serve in production, set DATABASE_URL, and BETTER_AUTH_URL or BETTER_AUTH_SECRET; docs/settings.md explains them",
+    "none are set, so this report is about `taskwell dev`",
+    "for production, set DATABASE_URL and either BETTER_AUTH_URL or BETTER_AUTH_SECRET; see docs/settings.md",
 )
 
 
 async def report(first: Finding, settings: Settings, token: str | None, say: Say) -> bool:
-    """Says what it finds as soon as it is found, `first` before the rest; whether nothing fails."""
+    """Reports `first`, then each finding as soon as it is made. Returns whether no check failed."""
     say(str(first))
     marks = [first.mark]
     for findings in (examine_database(settings), examine_auth(settings, token)):
@@ -34,6 +33,6 @@ async def report(first: Finding, settings: Settings, token: str | None, say: Say
 
 
 def report_unusable(error: SettingsError, say: Say) -> None:
-    """Says why there is nothing to examine."""
+    """Reports why the settings cannot be used."""
     for reason in str(error).splitlines():
         say(str(Finding("fail", "settings", reason)))

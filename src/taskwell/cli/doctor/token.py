@@ -1,4 +1,4 @@
-"""Whose is a token, and until when; or which check refuses it, and how is that mended?"""
+"""Explains a token: its user and expiry if it is accepted; otherwise the check that refuses it, and the remedy."""
 
 import math
 import time
@@ -9,51 +9,53 @@ from urllib.parse import quote
 
 from taskwell.auth.jwks import ASYMMETRIC_ALGORITHMS
 from taskwell.auth.keys import Keys, KeysUnavailable
-from taskwell.auth.tokens import Cause, InvalidToken, Members, Verifier, read_unverified
+from taskwell.auth.tokens import Cause, Identity, InvalidToken, Members, Verifier, read_unverified
 from taskwell.cli.doctor.finding import Finding, shown, span
 from taskwell.settings import Settings
 
 _GET_ONE = "send a token from Better Auth's GET /api/auth/token"
 
-# What a check has found, in terms of the token and the settings, and what to do about it.
+# For each cause: what is wrong with the token, and how to fix it.
 _REFUSALS: dict[Cause, tuple[str, str]] = {
-    Cause.MALFORMED: ("{reason}", f"{_GET_ONE}, whole and with nothing around it; a session token is something else"),
-    Cause.HEADER: ("{reason}", f"{_GET_ONE}; this one is for another use, such as the session cookie"),
-    Cause.TIMES: ("{reason}", "let it be signed with an exp, and with times in seconds since 1970"),
-    Cause.EXPIRED: ("it expired {expired} ago", "get a new one; if new ones are refused too, set the clocks right"),
-    Cause.NOT_YET_VALID: ("it is from the future: iat {iat}, nbf {nbf}; here it is {now}", "set the clocks right"),
+    Cause.MALFORMED: ("{reason}", f"{_GET_ONE}, complete and with nothing around it; a session token does not work"),
+    Cause.HEADER: ("{reason}", f"{_GET_ONE}; this one has another purpose, for example as the session cookie"),
+    Cause.PURPOSE: ("{reason}", f"{_GET_ONE}, or an OAuth access token without DPoP or mutual TLS"),
+    Cause.TIMES: ("{reason}", "sign tokens with an exp claim, and with times in seconds since 1970"),
+    Cause.EXPIRED: ("it expired {expired} ago", "get a new token; if new tokens are refused too, correct the clocks"),
+    Cause.NOT_YET_VALID: (
+        "it is not valid yet: its iat is {iat}, its nbf is {nbf}, and this machine's time is {now}",
+        "correct the clocks",
+    ),
     Cause.ISSUER: (
-        "its iss is {iss}, and must be {issuer}",
-        "if that is your auth server, set BETTER_AUTH_URL (or JWT_ISSUER) so; else get a token from the right one",
+        "its iss is {iss}, but must be {issuer}",
+        "if that is your auth server, set BETTER_AUTH_URL (or JWT_ISSUER) to it; otherwise, get a token from yours",
     ),
     Cause.AUDIENCE: (
-        "its aud is {aud}, and must be {audiences}",
-        "if that means this service, set JWT_AUDIENCE so; else get a token that is for it",
+        "its aud is {aud}, but must be {audiences}",
+        "if that stands for this service, set JWT_AUDIENCE to it; otherwise, get a token for this service",
     ),
     Cause.USER: (
-        "its user_id is {user_id}, its sub {sub}: no usable user",
-        "let it be signed with a string of 1 to 255 printable characters in one of them, or the same in both",
+        "its user_id is {user_id} and its sub is {sub}, which name no usable user",
+        "sign tokens with 1 to 255 printable characters in one of the two claims, or with the same in both",
     ),
     Cause.UNKNOWN_KEY: (
-        "its kid is {kid}, and the key set has {kids}",
-        "get a new token; if that is refused too, key set and token come from two auth servers, or two databases of one",
+        "its kid is {kid}, but the key set has {kids}",
+        "get a new token; if it is refused too, the token comes from another auth server, or from another database",
     ),
     Cause.ALGORITHM: (
-        "its alg is {alg}, which its key is not for, or JWT_ALGORITHM ({algorithms}) does not allow",
-        "correct or unset JWT_ALGORITHM, or let it be signed by an algorithm of its key",
+        "its alg is {alg}, which does not fit its key or is not allowed by JWT_ALGORITHM ({algorithms})",
+        "correct or unset JWT_ALGORITHM, or sign tokens with an algorithm of the key",
     ),
-    Cause.SIGNATURE: ("its signature is not of the key {kid}", "{whose_signature}"),
+    Cause.SIGNATURE: ("its signature was not made with the key {kid}", "{whose_signature}"),
 }
-_OTHER_SECRET = "set BETTER_AUTH_SECRET to the very secret that it was signed with"  # noqa: S105 - advice
-_OTHER_KEY = "get a new token: this one was changed or cut on its way, or somebody else signed it"
-_KEY_SET_NEEDED = (
-    "unset BETTER_AUTH_SECRET and set BETTER_AUTH_URL, so that it is verified by the auth server's key set"
-)
+_OTHER_SECRET = "set BETTER_AUTH_SECRET to the secret that signed the token"  # noqa: S105 - advice
+_OTHER_KEY = "get a new token; this one was changed or cut off on its way, or somebody else signed it"
+_KEY_SET_NEEDED = "unset BETTER_AUTH_SECRET and set BETTER_AUTH_URL, to verify tokens with the auth server's key set"
 _SECRET_NEEDED = f"{_GET_ONE}; only if your auth server has no key set, set BETTER_AUTH_SECRET instead of its URL"
 
 
 async def examine_token(token: str, settings: Settings, keys: Keys, kids: Sequence[str]) -> AsyncIterator[Finding]:
-    """What the token says, and what the service's own verifier says of it."""
+    """Reports the token's claims, and whether the service's own verifier accepts it."""
     try:
         header, claims = read_unverified(token)
     except InvalidToken as error:
@@ -61,14 +63,17 @@ async def examine_token(token: str, settings: Settings, keys: Keys, kids: Sequen
         return
     yield Finding("ok", "token says", _claimed(header, claims))
     try:
-        user = await _verifier(settings, keys).verify(token)
+        identity = await _verifier(settings, keys).verify(token)
     except InvalidToken as error:
         yield _refused(error, header, claims, settings, kids)
     except KeysUnavailable:
-        yield Finding("fail", "token", "all but its signature is well; for that the key set is missing", "see above")
-    else:
         yield Finding(
-            "ok", "token", f"accepted: of user {shown(user)}, whose tasks are at {_path(user)}; {_left(claims)}"
+            "fail", "token", "everything but its signature is valid; checking that needs the key set", "see above"
+        )
+    else:
+        user = identity.user
+        yield Finding(
+            "ok", "token", f"accepted: its user is {shown(user)}, whose tasks are at {_path(user)}; {_left(claims)}"
         )
 
 
@@ -84,7 +89,7 @@ def _claimed(header: Members, claims: Members) -> str:
 
 
 def _time(value: object) -> str:
-    """A number as the time that it stands for; anything else as it is."""
+    """Returns a number as the time it stands for, and anything else as JSON."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return shown(value)
     try:
@@ -94,7 +99,13 @@ def _time(value: object) -> str:
 
 
 def _left(claims: Members) -> str:
-    return f"valid for {span(max(0, cast('float', claims['exp']) - time.time()))}"
+    return f"it is valid for {span(max(0, cast('float', claims['exp']) - time.time()))}"
+
+
+def _scopes(identity: Identity) -> str:
+    if identity.scopes is None:
+        return ""
+    return f"; an access token with the scopes {', '.join(sorted(identity.scopes)) or 'none'}"
 
 
 def _path(user: str) -> str:
@@ -103,15 +114,16 @@ def _path(user: str) -> str:
 
 def _refused(error: InvalidToken, header: Members, claims: Members, settings: Settings, kids: Sequence[str]) -> Finding:
     if remedy := _other_mode(header.get("alg"), settings):
-        kind = "with a private key" if settings.BETTER_AUTH_SECRET else "with a shared secret"
-        return Finding("fail", "token", f"refused: its alg is {shown(header['alg'])}, so it was signed {kind}", remedy)
+        kind = "a private key" if settings.BETTER_AUTH_SECRET else "a shared secret"
+        text = f"refused: its alg is {shown(header['alg'])}, so it was signed with {kind}"
+        return Finding("fail", "token", text, remedy)
     text, remedy = _REFUSALS[error.cause]
     facts = _facts(header, claims, settings) | {"reason": str(error), "kids": shown(list(kids))}
     return Finding("fail", "token", "refused: " + text.format_map(facts), remedy.format_map(facts))
 
 
 def _other_mode(alg: object, settings: Settings) -> str:
-    """What to do about a token for the other way of verifying; the check that is in fact the first would mislead."""
+    """Returns the remedy for a token of the other mode. The check that refuses such a token would be misleading."""
     if settings.BETTER_AUTH_SECRET:
         return _KEY_SET_NEEDED if alg in list(ASYMMETRIC_ALGORITHMS) else ""
     return _SECRET_NEEDED if str(alg).startswith("HS") else ""

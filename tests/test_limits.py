@@ -1,4 +1,4 @@
-"""Time limits, and waiting in line: what is promised also when a limit and an answer come at the same moment."""
+"""Time limits and waiting lists keep their promises even when a time limit and a result come at the same moment."""
 
 import asyncio
 import time
@@ -6,15 +6,15 @@ import time
 import pytest
 
 from taskwell.database import waiting_list
-from taskwell.database.waiting_list import Line
-from taskwell.deadline import Deadline
+from taskwell.database.waiting_list import WaitingList
 from taskwell.errors import Overloaded
+from taskwell.http.limits import Deadline
 
 
-def test_each_is_ended_when_its_own_time_is_over() -> None:
+def test_each_task_is_cancelled_when_its_own_time_is_up() -> None:
     deadline = Deadline(0.2, TimeoutError)
 
-    async def ended_after(pause: float) -> float:
+    async def cancelled_after(pause: float) -> float:
         await asyncio.sleep(pause)
         started = time.monotonic()
         with pytest.raises(TimeoutError):
@@ -22,16 +22,16 @@ def test_each_is_ended_when_its_own_time_is_over() -> None:
         return time.monotonic() - started
 
     async def main() -> list[float]:
-        return await asyncio.gather(*map(ended_after, (0, 0.05, 0.1, 0.5)))
+        return await asyncio.gather(*map(cancelled_after, (0, 0.05, 0.1, 0.5)))
 
     assert all(0.19 < seconds < 0.4 for seconds in asyncio.run(main()))
     assert len(deadline) == 0
 
 
-def test_what_is_done_in_time_is_left_alone() -> None:
+def test_work_that_ends_in_time_is_not_cancelled() -> None:
     async def main() -> list[int]:
         deadline = Deadline(0.5, TimeoutError)
-        # The timer of the first comes while the last is at work, and after all.
+        # The first one's timer fires while the last one is at work.
         done = [await deadline.run(asyncio.sleep(0.18, number)) for number in range(4)]
         assert len(deadline) == 0
         await asyncio.sleep(0.6)
@@ -40,7 +40,7 @@ def test_what_is_done_in_time_is_left_alone() -> None:
     assert asyncio.run(main()) == [0, 1, 2, 3]
 
 
-def test_what_others_cancel_stays_cancelled() -> None:
+def test_a_task_that_others_cancel_stays_cancelled() -> None:
     async def main() -> None:
         deadline = Deadline(0.1, TimeoutError)
         task = asyncio.create_task(deadline.run(asyncio.sleep(10)))
@@ -51,7 +51,7 @@ def test_what_others_cancel_stays_cancelled() -> None:
             await task
         assert len(deadline) == 0
 
-        # By both at the same time.
+        # Both cancel it at the same time.
         async def stubborn() -> None:
             try:
                 await asyncio.sleep(10)
@@ -67,7 +67,7 @@ def test_what_others_cancel_stays_cancelled() -> None:
     asyncio.run(main())
 
 
-def test_what_ends_well_although_its_time_is_over_has_ended_well() -> None:
+def test_work_that_ends_well_after_its_cancellation_has_ended_well() -> None:
     async def unmoved() -> str:
         try:
             await asyncio.sleep(10)
@@ -84,9 +84,9 @@ def test_what_ends_well_although_its_time_is_over_has_ended_well() -> None:
     asyncio.run(main())
 
 
-def test_who_came_first_gets_the_next() -> None:
+def test_the_caller_who_has_waited_longest_gets_the_next_item() -> None:
     async def main() -> list[str]:
-        places = Line(["a"])
+        places = WaitingList(["a"])
         got = list[str]()
 
         async def use(name: str) -> None:
@@ -102,18 +102,18 @@ def test_who_came_first_gets_the_next() -> None:
     assert asyncio.run(main()) == ["0a", "1a", "2a", "3a"]
 
 
-def test_nothing_is_lost_when_it_comes_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_item_that_arrives_too_late_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting_list, "WAIT_SECONDS", 0.05)
 
     async def main() -> None:
-        places = Line(["a"])
+        places = WaitingList(["a"])
         assert await places.take() == "a"
         waiting = [asyncio.create_task(places.take()) for _ in range(2)]
         for task in waiting:
             with pytest.raises(Overloaded):
                 await task
         assert not places._waiting
-        # Given and cancelled in the same turn of the loop, in either order.
+        # The item arrives and the caller is cancelled in the same turn of the event loop, in either order.
         for give_first in (True, False):
             task = asyncio.create_task(places.take())
             await asyncio.sleep(0)
@@ -133,9 +133,9 @@ def test_nothing_is_lost_when_it_comes_too_late(monkeypatch: pytest.MonkeyPatch)
     asyncio.run(main())
 
 
-def test_the_last_given_is_the_first_taken_unless_it_is_told_to_be_last() -> None:
+def test_the_item_given_back_last_is_taken_first_unless_it_is_to_be_taken_last() -> None:
     async def main() -> list[str]:
-        places = Line(["a"])
+        places = WaitingList(["a"])
         places.give("b")
         places.give("c", to_be_taken_last=True)
         return [await places.take() for _ in range(3)]

@@ -1,4 +1,4 @@
-"""The pages /docs and /redoc, as a browser shows them."""
+"""The pages /docs and /redoc, in a real browser."""
 
 import json
 import os
@@ -16,10 +16,10 @@ import pytest
 from support.document import OPERATIONS
 from support.service import Service, running
 
-# How each page links to an operation.
+# The link that each page has to an operation.
 PAGES = {"/docs": "#/{tag}/{operation}", "/redoc": "#tag/{tag}/operation/{operation}"}
 
-# A browser has errands of its own; they find no host, and are told from the page's by whose they are.
+# Chromium sends requests of its own. They find no host, and the log shows that the page did not initiate them.
 OPTIONS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--virtual-time-budget=20000"),
@@ -29,13 +29,13 @@ OPTIONS = [
 
 @pytest.fixture(scope="module")
 def service(new_database_url: Callable[[str], str]) -> Iterator[Service]:
-    """On one database: these pages know none."""
+    """One service is enough: the pages do not depend on the database."""
     with running("sqlite", DATABASE_URL=new_database_url("sqlite")) as service:
         yield service
 
 
 class Links(HTMLParser):
-    """The addresses that a page loads from, and those that it links to."""
+    """The addresses that a page loads, and those that it links to."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -52,14 +52,14 @@ class Links(HTMLParser):
 
 
 class Visit(NamedTuple):
-    """A page as it stands once its scripts have run, and what it asked for."""
+    """The links of a page after its scripts have run, and the URLs that it requested."""
 
     links: Links
     requested: set[str]
 
 
 def browser() -> str:
-    """A Chromium; without one the test is skipped, except in continuous integration."""
+    """The path of Chromium. Without it the test is skipped, or fails in continuous integration."""
     names = ["chromium", "chromium-browser", "google-chrome"]
     found = next(filter(None, map(shutil.which, names)), None)
     if not found:
@@ -83,13 +83,13 @@ def requests_of_the_page(url: str, log: dict[str, list[dict[str, dict[str, str]]
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_documentation_shows_every_operation_and_asks_no_other_host(
+def test_the_page_shows_every_operation_and_sends_no_request_to_another_host(
     service: Service, page: str, tmp_path: Path
 ) -> None:
     links, requested = visit(service.url + page, tmp_path)
     for operation in OPERATIONS:
-        (tag,) = operation.says["tags"]
-        assert PAGES[page].format(tag=tag, operation=operation.says["operationId"]) in links.linked
+        (tag,) = operation.spec["tags"]
+        assert PAGES[page].format(tag=tag, operation=operation.spec["operationId"]) in links.linked
     assert {service.url + page, f"{service.url}/openapi.json"} <= requested
     loaded = {urljoin(service.url, address) for address in links.loaded if not address.startswith(("data:", "#"))}
     foreign = [address for address in loaded | requested if not address.startswith(f"{service.url}/")]
@@ -97,7 +97,7 @@ def test_the_documentation_shows_every_operation_and_asks_no_other_host(
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_documentation_may_not_ask_other_hosts(service: Service, page: str) -> None:
+def test_the_page_forbids_browsers_to_load_from_other_hosts(service: Service, page: str) -> None:
     policy = service.http.get(page).headers["content-security-policy"]
     sources = {source for rule in policy.split(";") for source in rule.split()[1:]}
     assert policy.startswith("default-src 'none'")
@@ -105,11 +105,11 @@ def test_the_documentation_may_not_ask_other_hosts(service: Service, page: str) 
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_what_the_documentation_loads_is_kept_for_a_day_and_then_asked_for_anew(service: Service, page: str) -> None:
+def test_browsers_cache_the_assets_for_a_day_and_then_revalidate_them(service: Service, page: str) -> None:
     assets = [address for address in Links(service.http.get(page).text).loaded if address.startswith("/docs/assets/")]
     assert assets
     for asset in assets:
-        answer = service.http.get(asset)
-        assert (answer.status_code, answer.headers["cache-control"]) == (200, "public, max-age=86400")
-        unchanged = service.http.get(asset, headers={"If-None-Match": answer.headers["etag"]})
+        response = service.http.get(asset)
+        assert (response.status_code, response.headers["cache-control"]) == (200, "public, max-age=86400")
+        unchanged = service.http.get(asset, headers={"If-None-Match": response.headers["etag"]})
         assert (unchanged.status_code, unchanged.headers["cache-control"]) == (304, "public, max-age=86400")
