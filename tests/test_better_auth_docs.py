@@ -12,6 +12,7 @@ from support.better_auth import EXAMPLE, BetterAuth
 
 TESTS = Path(__file__).parent
 PAGE = TESTS.parent / "docs" / "better-auth.md"
+# The OAuth provider cannot be installed beside the newest Better Auth, so its snippet is not `js`.
 SNIPPETS = [textwrap.dedent(code).strip() for code in re.findall(r"```js\n(.*?)```", PAGE.read_text(), re.DOTALL)]
 PLUGINS = [snippet for snippet in SNIPPETS if snippet.startswith("jwt({")]
 
