@@ -166,7 +166,7 @@ def test_a_creation_whose_reply_is_lost_makes_one_task(
     task = client.create("only once")
     assert time.monotonic() - started < DEADLINE_SECONDS
     assert lost.is_set()
-    assert "run again" in caplog.text
+    assert "running a statement again" in caplog.text
     assert client.titles() == ["only once", "before"]
     assert client.request("GET", task["id"]).json() == task
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 import taskwell
 from taskwell.auth.keys import Keys
 from taskwell.database.interface import Query
-from taskwell.errors import AuthUnavailable, InternalError, NotMigrated, NotReady, Overloaded, Problem
+from taskwell.errors import AuthUnavailable, DatabaseError, InternalError, NotReady, Overloaded
 from taskwell.http.openapi import Responses, problem_responses
 from taskwell.migrations.check import check_schema
 
@@ -63,10 +63,8 @@ async def ready(request: Request) -> Readiness:
         raise AuthUnavailable(_NO_KEYS)
     try:
         await check_schema(state["schema_revision"])
-    except NotMigrated as problem:
-        raise NotReady(f"database: {problem.detail}", cause=problem.cause) from problem
     except Overloaded as problem:
         raise NotReady("database: all connections are in use.", cause=problem.cause) from problem
-    except Problem as problem:
-        raise NotReady(cause=problem.cause) from problem
+    except DatabaseError as problem:
+        raise NotReady(f"database: {problem.detail}", cause=problem.cause) from problem
     return Readiness(status="ok", database="ok", keys="ok")

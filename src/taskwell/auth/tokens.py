@@ -137,7 +137,7 @@ class Verifier:
         self._check_claims(token)
         identity = Identity(_user(claims), granted_scopes(_type(header), claims))
         kid = cast("str | None", header.get("kid"))
-        key = await self._key(kid)
+        key = await self._key(kid, header.get("alg"))
         self._check_signature(token, str(header.get("alg")), key)
         until = min(cast("float", claims["exp"]), self._clock() + CACHE_SECONDS)
         return _Verified(identity, kid, key, until)
@@ -162,11 +162,11 @@ class Verifier:
         except jwt.InvalidTokenError as error:
             raise InvalidToken(_cause(error), str(error)) from None
 
-    async def _key(self, kid: str | None) -> Key:
+    async def _key(self, kid: str | None, algorithm: object) -> Key:
         try:
             return await self.keys.get(kid)
         except UnknownKey:
-            raise InvalidToken(Cause.UNKNOWN_KEY, "the key set has no key with its kid") from None
+            raise InvalidToken(Cause.UNKNOWN_KEY, _unknown_key(kid, algorithm)) from None
 
     def _check_signature(self, token: str, algorithm: str, key: Key) -> None:
         if algorithm not in key.algorithms or (self._algorithms and algorithm not in self._algorithms):
@@ -280,6 +280,12 @@ def _check_purpose(claims: Members) -> None:
         raise InvalidToken(Cause.PURPOSE, "it has events, so it is a logout token or another security event")
     if any(name in claims for name in _ID_TOKEN_CLAIMS):
         raise InvalidToken(Cause.PURPOSE, "it is an ID token")
+
+
+def _unknown_key(kid: str | None, algorithm: object) -> str:
+    if str(algorithm).startswith("HS"):
+        return "it is signed with a shared secret, but this service verifies tokens with a key set"
+    return "the key set has no key with its kid" if kid is not None else "it has no kid to choose a key by"
 
 
 def _check_types_of_times(claims: Members) -> None:

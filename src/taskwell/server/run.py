@@ -31,7 +31,9 @@ OPTIONS: dict[str, Any] = {
     "server_header": False,
     # Nothing here asks where a request came from.
     "proxy_headers": False,
-    # Requests in flight may finish when the process is told to stop.
+    # Longer than the 60 seconds after which most load balancers close an idle connection, so that the balancer does it first.
+    "timeout_keep_alive": 75,
+    # When the process is told to stop, requests in flight may finish.
     "timeout_graceful_shutdown": 10,
 }
 
@@ -48,7 +50,7 @@ async def check_database(settings: Settings) -> None:
         DatabaseError: the file of an SQLite database cannot be opened.
     """
     url = settings.DATABASE_URL
-    if isinstance(url, SQLiteURL) and not url.path.exists():
+    if isinstance(url, SQLiteURL) and url.path.parent.is_dir() and not url.path.exists():
         # To open it would create it.
         raise NotMigrated(cause=f"there is no file {url.path}")
     try:
@@ -60,7 +62,7 @@ async def check_database(settings: Settings) -> None:
     except Problem as problem:
         if isinstance(url, SQLiteURL):
             raise
-        logger.warning("the database cannot be reached, starting without it: %s", problem.cause)
+        logger.warning("the database is not ready, starting anyway: %s", problem.cause)
 
 
 def listen(host: str, port: int) -> socket.socket:
