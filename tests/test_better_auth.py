@@ -168,7 +168,8 @@ def test_no_valid_token_is_refused_while_keys_rotate(site: Site) -> None:
             time.sleep(0.7)
             site.auth.expire_keys()
         statuses = [status for requests in requesting for status in requests.result()]
-    assert len(statuses) > 20
+    # On average each user asked before, between and after the two rotations, even on a busy machine.
+    assert len(statuses) >= 3 * len(users)
     assert set(statuses) == {200}
 
 

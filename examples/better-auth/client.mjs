@@ -60,7 +60,7 @@ export function taskApi(api, auth = "/api/auth") {
     try {
       return await fetch(input, options);
     } finally {
-      if (options?.method && options.method !== "GET") forgetUser();
+      if (mayChangeSession(input instanceof Request ? input.url : `${input}`)) forgetUser();
     }
   }
 
@@ -140,7 +140,7 @@ export function taskApi(api, auth = "/api/auth") {
 }
 
 /**
- * Calls `changed` after each request of this page to Better Auth, except those that only read the session or a token.
+ * Calls `changed` after each request of this page to Better Auth that may change the session.
  *
  * The browser's record of requests (https://www.w3.org/TR/resource-timing/) contains those of any code. It is the safety
  * net for code that does not use `authFetch`.
@@ -151,14 +151,18 @@ export function taskApi(api, auth = "/api/auth") {
 function watchRequests(auth, changed) {
   if (!globalThis.document) return { notice() {} };
   const base = new URL(`${auth}/`, location.href).href;
-  const reads = /^(get-session|token|jwks)\b/;
   /** @param {PerformanceEntryList} entries */
   const check = (entries) => {
-    if (entries.some(({ name }) => name.startsWith(base) && !reads.test(name.slice(base.length)))) changed();
+    if (entries.some(({ name }) => name.startsWith(base) && mayChangeSession(name))) changed();
   };
   const observer = new PerformanceObserver((list) => check(list.getEntries()));
   observer.observe({ type: "resource" });
   return { notice: () => check(observer.takeRecords()) };
+}
+
+/** @param {string} url */
+function mayChangeSession(url) {
+  return !/\/(get-session|token|jwks)(\?.*)?$/.test(url);
 }
 
 /**
