@@ -122,11 +122,25 @@ class Verifier:
                 another service, or names no user.
             KeysUnavailable: There are no keys to verify the token with.
         """
-        digest = sha256(token.encode(errors="surrogateescape")).digest()
-        if cached := self._cached(digest):
-            return cached.identity
+        if identity := self.cached(token):
+            return identity
         verified = await self._verify(token)
-        self._cache(digest, verified)
+        self._cache(token, verified)
+        return verified.identity
+
+    def cached(self, token: str) -> Identity | None:
+        """Returns the identity of a token that was verified before.
+
+        The entry counts if it has not expired and the key set still has the same key object.
+        """
+        digest = sha256(token.encode(errors="surrogateescape")).digest()
+        verified = self._verified_tokens.get(digest)
+        if verified is None:
+            return None
+        if self._clock() >= verified.until or self.keys.cached(verified.kid) is not verified.key:
+            del self._verified_tokens[digest]
+            return None
+        self._verified_tokens.move_to_end(digest)
         return verified.identity
 
     async def _verify(self, token: str) -> _Verified:
@@ -176,19 +190,8 @@ class Verifier:
         except jwt.PyJWTError as error:
             raise InvalidToken(Cause.SIGNATURE, str(error)) from None
 
-    def _cached(self, digest: bytes) -> _Verified | None:
-        """The cached result, if it has not expired and the key set still has the same key object."""
-        verified = self._verified_tokens.get(digest)
-        if verified is None:
-            return None
-        if self._clock() >= verified.until or self.keys.cached(verified.kid) is not verified.key:
-            del self._verified_tokens[digest]
-            return None
-        self._verified_tokens.move_to_end(digest)
-        return verified
-
-    def _cache(self, digest: bytes, verified: _Verified) -> None:
-        self._verified_tokens[digest] = verified
+    def _cache(self, token: str, verified: _Verified) -> None:
+        self._verified_tokens[sha256(token.encode()).digest()] = verified
         if len(self._verified_tokens) > CACHE_SIZE:
             self._verified_tokens.popitem(last=False)
 
