@@ -20,8 +20,7 @@ from support.problem import assert_problem
 from support.service import Client, Service, running, sign
 from taskwell.database.urls import parse_database_url
 from taskwell.migrations.runner import upgrade
-from taskwell.server import protocol
-from taskwell.server.run import OPTIONS
+from taskwell.server import protocol, run
 
 ORIGIN = "https://app.example"
 
@@ -76,7 +75,7 @@ def test_a_body_that_does_not_arrive_gets_408(hasty: Service) -> None:
 def test_a_body_still_missing_when_the_service_stops_gets_408(
     monkeypatch: pytest.MonkeyPatch, new_database_url: Callable[[str], str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setitem(OPTIONS, "timeout_graceful_shutdown", 0.3)
+    monkeypatch.setattr(run, "STOP_SECONDS", 0.3)
     with running("sqlite", DATABASE_URL=new_database_url("sqlite")) as service:
         connection = start_creation(service, service.client())
         # The service reads what came first before what came later, so now it waits for the body.

@@ -174,6 +174,9 @@ class Settings(BaseModel):
     TASKWELL_MAX_IN_FLIGHT: int = Field(default=50, ge=1, le=10_000)
     """Maximum number of requests that each process works on at once. More are shed with a 503."""
 
+    TASKWELL_KEEP_ALIVE_SECONDS: int = Field(default=75, ge=1, le=3600)
+    """Time in seconds after which an idle connection is closed. Longer than a load balancer's, or requests get lost."""
+
     TASKWELL_BODY_TIMEOUT_SECONDS: float = Field(default=10, gt=0, le=300)
     """Time limit in seconds for receiving a request's body."""
 

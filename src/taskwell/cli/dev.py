@@ -11,6 +11,7 @@ from taskwell.cli.environment import development_settings
 from taskwell.cli.status import discard_output
 from taskwell.migrations.runner import upgrade
 from taskwell.server.run import listen, serve, url_of
+from taskwell.telemetry.logs import start_logging
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Runs the command."""
     settings = development_settings()
+    start_logging(settings.TASKWELL_LOG_LEVEL)
     with listen(options.host, options.port) as listener:
         upgrade(settings.migration_url)
         text = greeting(settings, url_of(listener), f"{sys.argv[0]} token")
