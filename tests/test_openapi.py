@@ -202,6 +202,12 @@ def test_a_patch_needs_a_writable_member() -> None:
         assert validator.is_valid({"id": 1, **member})
 
 
+def test_swagger_ui_does_not_show_a_schema_as_never() -> None:
+    # It does so if the schema in `not` has no type.
+    for schema in objects(DOCUMENT):
+        assert schema.get("not", {"type": ""}).keys() >= {"type"}, schema
+
+
 def test_every_regex_dialect_understands_the_patterns() -> None:
     """Generated clients check `pattern` with their language's regexes; some match only at the start of the text."""
     patterns = {*found("pattern", DOCUMENT)} - {SCHEMAS["TaskCreate"]["properties"]["title"]["not"]["pattern"]}

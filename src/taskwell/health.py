@@ -30,7 +30,7 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Each part that the service needs for its job."""
+    """The service can do its job: each part that it needs is ok."""
 
     status: Literal["ok"]
     database: Literal["ok"]
@@ -49,15 +49,15 @@ _ON_READY: Responses = {
 }
 
 
-@router.get("/health", responses=_ON_HEALTH, response_description="It is up.")
+@router.get("/health", responses=_ON_HEALTH, response_description="The process is up.")
 async def health() -> Health:
-    """Is the process up? Never touches the database, so that a serverless one may sleep."""
+    """Tells that the process is up. It never touches the database, so that a serverless database can sleep."""
     return Health(status="ok", version=taskwell.__version__)
 
 
-@router.get("/health/ready", responses=_ON_READY, response_description="It can.")
+@router.get("/health/ready", responses=_ON_READY, response_description="The service is ready.")
 async def ready(request: Request) -> Readiness:
-    """Can it do its job: is the database reachable and migrated, are keys at hand?"""
+    """Tells if the service can do its job: the database is reachable and migrated, and signing keys are at hand."""
     state: State = request.scope["state"]
     if not state["keys"].ready:
         raise AuthUnavailable(_NO_KEYS)

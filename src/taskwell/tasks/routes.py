@@ -31,7 +31,7 @@ async def _repository(request: Request) -> TaskRepository:
 
 
 Tasks = Annotated[TaskRepository, Depends(_repository)]
-TaskId = Annotated[RowId, Path(description="The id of the task.")]
+TaskId = Annotated[RowId, Path(description="The ID of the task.")]
 
 
 @router.get("", responses=openapi.ON_LIST, response_description="A page of tasks.")
