@@ -299,7 +299,8 @@ def test_the_log_has_the_cause_of_a_refusal_and_never_the_token(
     expired = sign(alice.user, exp=int(time.time()) - 100)
     response = alice.request("GET", headers={"Authorization": f"Bearer {expired}"})
     alice.request("GET")
-    assert f"request_id={response.json()['request_id']} 401 AUTH_INVALID: expired:" in caplog.text
+    name = f"request_id={response.json()['request_id']} client=127.0.0.1 GET {alice.home}"
+    assert f"{name} 401 AUTH_INVALID: expired:" in caplog.text
     wait_until_logged(f"GET {alice.home} 401", caplog)
     for part in expired.split("."):
         assert part[:-3] not in caplog.text
