@@ -188,3 +188,176 @@ def test_what_is_no_http_takes_no_answer_from_the_request_before_it(service: Ser
         assert (refused.status, refused.headers["connection"]) == (400, "close")
         assert b"VALIDATION_ERROR" in problem
     assert alice.titles() == ["carried out"] * 3
+
+
+# --- offers of another protocol, framing, and what a client may claim
+
+
+def _creation(client: Client, title: str, *headers: str, chunked: bool = False) -> tuple[bytes, bytes]:
+    """Returns the head and the body of a request that creates a task."""
+    body = f'{{"title":"{title}"}}'.encode()
+    lines = [
+        f"POST {client.home} HTTP/1.1",
+        "Host: x",
+        f"Authorization: Bearer {sign(client.user)}",
+        "Content-Type: application/json",
+        "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(body)}",
+        *headers,
+    ]
+    return "\r\n".join([*lines, "", ""]).encode(), b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if chunked else body
+
+
+LAST = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "websocket", "TLS/1.0, foo"])
+@pytest.mark.parametrize("chunked", [False, True], ids=["Content-Length", "chunked"])
+@pytest.mark.parametrize("late", [False, True], ids=["in one packet", "body later"])
+def test_an_offer_to_upgrade_is_ignored_and_the_body_is_read(
+    service: Service, alice: Client, protocol: str, *, chunked: bool, late: bool
+) -> None:
+    head, body = _creation(alice, "upgraded", "Connection: Upgrade, HTTP2-Settings", f"Upgrade: {protocol}", chunked=chunked)
+    with _connect(service) as connection:
+        if late:
+            connection.sendall(head)
+            for byte in (body[:4], body[4:]):
+                time.sleep(0.05)
+                connection.sendall(byte)
+            connection.sendall(LAST)
+        else:
+            connection.sendall(head + body + LAST)
+        statuses = [response.status for response, _ in _answers(_rest(connection), "POST", 2)]
+    assert statuses == [201, 200]
+    assert alice.titles() == ["upgraded"]
+
+
+def test_the_body_behind_an_offer_to_upgrade_is_not_run_as_a_request(service: Service, alice: Client) -> None:
+    smuggled = b"".join(_creation(alice, "smuggled"))
+    head = f"POST {alice.home} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: {len(smuggled)}\r\n\r\n"
+    with _connect(service) as connection:
+        connection.sendall(head.encode())
+        time.sleep(0.05)
+        connection.sendall(smuggled + LAST)
+        statuses = [response.status for response, _ in _answers(_rest(connection), "POST", 2)]
+    assert statuses == [401, 200]
+    assert alice.titles() == []
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /health HTTP/1.1",
+        b"GET /health HTTP/1.1\r\nHost: a\r\nHost: a",
+        b"POST /health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked",
+        b"POST /health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: identity",
+        b"POST /health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked, gzip",
+        b"POST /health HTTP/1.0\r\nTransfer-Encoding: chunked",
+        b"POST /health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 3",
+        b"POST /health HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 4",
+        b"POST /health HTTP/1.1\r\nHost: x\r\nContent-Length: +3",
+        b"GET /health HTTP/1.1\r\nHost: x\r\n folded: y",
+        b"GET /health HTTP/1.1\r\nHost : x",
+        b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443",
+        b"PRI * HTTP/2.0",
+    ],
+)
+def test_a_request_that_two_servers_could_understand_differently_is_refused(service: Service, head: bytes) -> None:
+    with _connect(service) as connection:
+        connection.sendall(head + b"\r\n\r\n")
+        ((response, body),) = _answers(_rest(connection), "POST", 1)
+    assert (response.status, response.headers["connection"]) == (400, "close")
+    assert b"VALIDATION_ERROR" in body
+
+
+def test_http_1_0_needs_no_host_and_gets_a_response_that_ends_with_the_connection(service: Service) -> None:
+    with _connect(service) as connection:
+        connection.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+        ((response, body),) = _answers(_rest(connection), "GET", 1)
+    assert (response.status, response.headers["connection"], bool(body)) == (200, "close", True)
+
+
+def test_a_client_that_half_closes_after_a_whole_request_gets_its_response(service: Service, alice: Client) -> None:
+    with _connect(service) as connection:
+        connection.sendall(b"".join(_creation(alice, "half-closed")))
+        connection.shutdown(socket.SHUT_WR)
+        assert _rest(connection).startswith(b"HTTP/1.1 201 Created\r\n")
+    assert alice.titles() == ["half-closed"]
+
+
+def test_a_client_that_waits_for_100_continue_gets_it_only_if_its_body_is_wanted(service: Service, alice: Client) -> None:
+    head, body = _creation(alice, "continued", "Expect: 100-Continue", "Connection: close")
+    with _connect(service) as connection:
+        connection.sendall(head)
+        assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        assert _rest(connection).startswith(b"HTTP/1.1 201 Created\r\n")
+    with _connect(service) as connection:
+        connection.sendall(head.replace(b"Bearer ", b"Bearer x"))
+        refused = connection.recv(1000)
+        # The next byte could be the body, or the next request.
+        assert refused.startswith(b"HTTP/1.1 401 ")
+        assert b"connection: close" in refused
+
+
+def _claim(connection: socket.socket, data: bytes, seconds: float) -> int:
+    """Sends `data` again and again, and reads nothing. Returns how much the server took."""
+    taken, end = 0, time.monotonic() + seconds
+    connection.settimeout(1)
+    with suppress(OSError):
+        while time.monotonic() < end:
+            taken += connection.send(data)
+    return taken
+
+
+def _memory_bytes() -> int:
+    return int(re.findall(r"VmRSS:\s+(\d+)", Path("/proc/self/status").read_text())[0]) * 1024
+
+
+MAX_CLAIM_BYTES = 20 * 1024 * 1024  # of the kernel's buffers on both sides, and ours
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is measured by Linux's /proc")
+@pytest.mark.parametrize(
+    ("start", "data"),
+    [
+        (b"", b"GET /api/x/tasks HTTP/1.1\r\nHost: x\r\n\r\n" * 100),
+        (b"POST /api/x/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n", b"x" * 65536),
+        (b"POST /api/x/tasks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", b"1000\r\n%b\r\n" % (b"x" * 4096)),
+        (b"JUNK\r\n\r\n", b"JUNK\r\n\r\n" * 1000),
+    ],
+    ids=["requests", "a body", "chunks", "junk"],
+)
+def test_a_client_that_sends_and_does_not_read_is_not_read_from(
+    service: Service, caplog: pytest.LogCaptureFixture, start: bytes, data: bytes
+) -> None:
+    before = _memory_bytes()
+    with _connect(service) as connection:
+        connection.sendall(start)
+        assert _claim(connection, data, 3) < MAX_CLAIM_BYTES
+        # Other users notice nothing.
+        assert service.client().create()
+    assert _memory_bytes() - before < MAX_CLAIM_BYTES
+    assert len([record for record in caplog.records if "not a valid HTTP" in record.getMessage()]) <= 1
+
+
+def test_a_client_that_reads_nothing_is_let_go(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "UNREAD_SECONDS", 0.5)
+    monkeypatch.setattr(protocol, "_WATCH_SECONDS", 0.1)
+    with _connect(service) as connection:
+        _claim(connection, b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n", 3)
+        with pytest.raises(ConnectionError):
+            _rest(connection)
+
+
+def test_a_response_header_cannot_hold_a_line_break() -> None:
+    class Connection:
+        default_headers: ClassVar[list[tuple[bytes, bytes]]] = []
+        is_last = False
+
+        async def drain(self) -> None: ...
+
+    scope = {"method": "GET", "http_version": "1.1"}
+    exchange = Exchange(cast("Any", Connection()), scope, keep_alive=True, expects_continue=False)
+    start = {"type": "http.response.start", "status": 200, "headers": [(b"location", b"/\r\nset-cookie: a=b")]}
+    with pytest.raises(RuntimeError, match="line break"):
+        asyncio.run(exchange.send(start))
