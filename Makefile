@@ -27,7 +27,7 @@ dev: $(UV) ## set up, and serve on http://127.0.0.1:8000 from taskwell.db; ARGS 
 test: lint types suite ## set up, and run every check
 
 quick: lint types ## set up, and run lint, types and the fast tests on SQLite, in less than a minute
-	TASKWELL_SUITE_SERVERS={} $(RUN)pytest -m 'not slow' -k 'not postgres' -rfE $(ARGS)
+	PYTHONPATH=tests $(RUN)pytest -p support.quick -rfE $(ARGS)
 
 lint: $(VENV) ## check formatting, lint and import rules
 	$(RUN)ruff format --check .

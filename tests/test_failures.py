@@ -151,6 +151,7 @@ async def _execute(url: str, sql: str) -> None:
     await connection.close()
 
 
+@pytest.mark.slow
 def test_a_locked_sqlite_file_blocks_no_reader_and_writers_only_until_their_timeout(
     new_database_url: Callable[[str], str],
 ) -> None:
@@ -175,7 +176,7 @@ def test_a_locked_sqlite_file_blocks_no_reader_and_writers_only_until_their_time
 def test_a_connection_without_a_complete_request_is_closed(
     monkeypatch: pytest.MonkeyPatch, new_database_url: Callable[[str], str]
 ) -> None:
-    monkeypatch.setattr(protocol, "REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
     with running("sqlite", DATABASE_URL=new_database_url("sqlite")) as service:
         address = urlsplit(service.url)
         for begun in (b"", b"GET /health HTTP/1.1\r\nHost: x\r\n"):
@@ -210,6 +211,7 @@ def test_waiting_for_a_database_connection_ends_in_503(hasty: Service) -> None:
     assert other.titles() == []
 
 
+@pytest.mark.slow
 def test_a_statement_that_hangs_gets_500_and_frees_its_connection(hasty: Service) -> None:
     blocked = hasty.client()
     blocked.create()

@@ -103,6 +103,7 @@ PAGES = 40
 SCANS = "SELECT sum(seq_scan) FROM pg_stat_xact_user_tables"
 
 
+@pytest.mark.slow
 def test_every_postgres_statement_reads_little_more_than_it_returns(
     new_database_url: Callable[[str], str], subtests: pytest.Subtests
 ) -> None:
@@ -232,6 +233,7 @@ SUBQUERY = re.compile("SCALAR SUBQUERY|CO-ROUTINE|MATERIALIZE|SCAN (CONSTANT ROW
 INSTRUCTIONS, INSTRUCTIONS_PER_ROW, INSTRUCTIONS_PER_COUNTED_ROW = 400, 40, 6
 
 
+@pytest.mark.slow
 def test_every_sqlite_statement_reads_little_more_than_it_returns(
     new_database_url: Callable[[str], str], subtests: pytest.Subtests
 ) -> None:

@@ -99,7 +99,7 @@ class _Bearer(SecurityBase):
     scheme_name = "bearer"
     model = HTTPBearer(
         bearerFormat="JWT",
-        description="A JWT from the auth server. It must belong to the user in the path. An OAuth access token (typ "
+        description="A JWT from the auth server, verified by the rules of RFC8725. It must belong to the user in the path. An OAuth access token (typ "
         f"at+jwt) also needs the scope {READ} for GET and HEAD, and {WRITE} for other methods.",
     )
 

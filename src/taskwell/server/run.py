@@ -31,7 +31,9 @@ OPTIONS: dict[str, Any] = {
     "server_header": False,
     # Nothing here asks where a request came from.
     "proxy_headers": False,
-    # Requests in flight may finish when the process is told to stop.
+    # Longer than the 60 seconds after which most load balancers close an idle connection, so that the balancer does it first.
+    "timeout_keep_alive": 75,
+    # When the process is told to stop, requests in flight may finish.
     "timeout_graceful_shutdown": 10,
 }
 

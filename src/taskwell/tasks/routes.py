@@ -11,9 +11,8 @@ from taskwell.http.endpoint import Endpoint
 from taskwell.http.parameters import Boolean, DecimalDigits, RowId
 from taskwell.tasks import openapi
 from taskwell.tasks.repository import TaskRepository
-from taskwell.tasks.schemas import TaskCreate, TaskListResponse, TaskPatch, TaskResponse, TaskUpdate
+from taskwell.tasks.schemas import MAX_LIMIT, TaskCreate, TaskListResponse, TaskPatch, TaskResponse, TaskUpdate
 
-MAX_LIMIT = 1000
 MAX_OFFSET = 2**31 - 1
 
 
