@@ -15,6 +15,8 @@ from taskwell.tasks.tables import task, user_revision
 
 DEADLINE_SECONDS = 5
 
+VERSION_TABLE = "alembic_version"
+
 # The rights that the service needs on PostgreSQL. docs/operations.md has the matching GRANT statements.
 TABLE_RIGHTS = {table.fullname: ("SELECT", "INSERT", "UPDATE") for table in (task, user_revision)}
 FUNCTIONS = ("next_revision(text)",)
@@ -53,7 +55,7 @@ def _no_missing_rights(element: ClauseElement, compiler: SQLCompiler, **options:
 
 # One statement for both checks: reading the catalog's caches costs little beside the round trip.
 schema_revision: Select[str, str] = select(column("version_num", String), _missing_rights()).select_from(
-    table("alembic_version")
+    table(VERSION_TABLE)
 )
 
 
