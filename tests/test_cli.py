@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import httpx2
@@ -25,6 +24,7 @@ from support.process import COMMAND, WAIT_SECONDS, environment, production, run,
 from support.rows import execute
 from support.service import SECRET
 from taskwell.cli.development import development_secret
+from taskwell.cli.main import parse
 from taskwell.database.urls import parse_database_url
 from taskwell.migrations.runner import upgrade
 from taskwell.server.run import listen, url_of
@@ -379,15 +379,29 @@ def test_two_worker_processes_act_as_one_service(database: str, tmp_path: Path) 
     assert revisions == 80
 
 
-def test_worker_processes_do_not_outlive_their_parent(sqlite_database: str, tmp_path: Path) -> None:
-    with serving(tmp_path, "serve", "--workers", "2", **production(sqlite_database)) as server:
-        server.end(signal.SIGKILL)
-        deadline = time.monotonic() + 10
-        with suppress(httpx2.TransportError):
-            while time.monotonic() < deadline:
-                server.http.get("/health")
-                time.sleep(0.1)
-        assert time.monotonic() < deadline
+def test_all_addresses_are_those_of_ipv6_and_of_ipv4() -> None:
+    with listen("::", 0) as listener:
+        port = listener.getsockname()[1]
+        for host in ("127.0.0.1", "::1"):
+            socket.create_connection((host, port), timeout=5).close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variable", "port"),
+    [([], None, 8000), ([], "", 8000), ([], "4000", 4000), (["--port", "5000"], "4000", 5000)],
+)
+def test_the_platforms_port_is_the_default(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], variable: str | None, port: int
+) -> None:
+    monkeypatch.delenv("PORT", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("PORT", variable)
+    assert parse(["serve", *arguments]).port == port
+
+
+def test_a_port_of_the_platform_that_is_not_a_number_is_refused(tmp_path: Path) -> None:
+    done = run(tmp_path, "serve", PORT="http")
+    assert (done.returncode, "argument --port: 'http' is not a number from 0 to 65535" in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(("command", "number"), [("serve", signal.SIGTERM), ("dev", signal.SIGINT)])

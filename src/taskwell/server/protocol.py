@@ -2,7 +2,7 @@
 
 A connection serves one request after the other. What a client can claim is bounded: the server does not read on while a whole
 request waits for its response, and it lets go of a client that sends a head or reads a response too slowly.
-See docs/adr/0005-uvicorn-serves.md.
+See docs/adr/0005-uvicorn-with-our-own-protocol.md.
 """
 
 import asyncio
