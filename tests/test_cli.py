@@ -347,7 +347,7 @@ def test_a_port_in_use_gives_one_line_and_status_1(command: str, sqlite_database
         port = taken.getsockname()[1]
         done = run(tmp_path, command, "--port", str(port), **production(sqlite_database))
     assert (done.returncode, done.stdout) == (1, "")
-    reason = f"cannot listen on 127.0.0.1:{port}: Address already in use; choose --host or --port"
+    reason = f"cannot listen on 127.0.0.1:{port}: Address already in use; choose another --host or --port"
     assert done.stderr == f"taskwell {command}: {reason}\n"
 
 
@@ -355,7 +355,7 @@ def test_a_port_in_use_gives_one_line_and_status_1(command: str, sqlite_database
     ("host", "address"), [("192.0.2.1", "192.0.2.1:8000"), ("2001:db8::1", "[2001:db8::1]:8000"), ("x" * 64, "x" * 64)]
 )
 def test_a_host_that_is_not_on_this_machine_is_named(host: str, address: str) -> None:
-    with pytest.raises(OSError, match=rf"^cannot listen on {re.escape(address)}.*; choose --host or --port$"):
+    with pytest.raises(OSError, match=rf"^cannot listen on {re.escape(address)}.*; choose another --host or --port$"):
         listen(host, 8000)
 
 
