@@ -54,6 +54,16 @@ def test_links_between_documents_have_existing_targets() -> None:
             assert "://" in target or (document.parent / target).exists(), f"{document.name}: {target}"
 
 
+def test_decisions_that_the_code_refers_to_exist() -> None:
+    sources = [*ROOT.glob("src/**/*.py"), *ROOT.glob("tests/**/*.py"), ROOT / "pyproject.toml"]
+    text = "".join(path.read_text(encoding="utf-8") for path in sources)
+    named = set(re.findall(r"docs/adr/[\w-]+\.md", text))
+    numbered = {int(number) for number in re.findall(r"\bADR (\d+)", text)}
+    assert named
+    assert [path for path in named if not (ROOT / path).exists()] == []
+    assert numbered <= {int(path.name[:4]) for path in ROOT.glob("docs/adr/*.md")}
+
+
 def test_every_make_command_in_the_readme_exists() -> None:
     targets = set(re.findall(r"^(\w+):.*## ", _read("Makefile"), re.MULTILINE))
     assert set(re.findall(r"^make (\w+)", _read("README.md"), re.MULTILINE)) <= targets

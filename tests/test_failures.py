@@ -20,8 +20,7 @@ from support.problem import assert_problem
 from support.service import Client, Service, running, sign
 from taskwell.database.urls import parse_database_url
 from taskwell.migrations.runner import upgrade
-from taskwell.server import protocol
-from taskwell.server.run import OPTIONS
+from taskwell.server import protocol, run
 
 ORIGIN = "https://app.example"
 
@@ -76,7 +75,7 @@ def test_a_body_that_does_not_arrive_gets_408(hasty: Service) -> None:
 def test_a_body_still_missing_when_the_service_stops_gets_408(
     monkeypatch: pytest.MonkeyPatch, new_database_url: Callable[[str], str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setitem(OPTIONS, "timeout_graceful_shutdown", 0.3)
+    monkeypatch.setattr(run, "STOP_SECONDS", 0.3)
     with running("sqlite", DATABASE_URL=new_database_url("sqlite")) as service:
         connection = start_creation(service, service.client())
         # The service reads what came first before what came later, so now it waits for the body.
@@ -176,7 +175,7 @@ def test_a_locked_sqlite_file_blocks_no_reader_and_writers_only_until_their_time
 def test_a_connection_without_a_complete_request_is_closed(
     monkeypatch: pytest.MonkeyPatch, new_database_url: Callable[[str], str]
 ) -> None:
-    monkeypatch.setattr(protocol, "REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
     with running("sqlite", DATABASE_URL=new_database_url("sqlite")) as service:
         address = urlsplit(service.url)
         for begun in (b"", b"GET /health HTTP/1.1\r\nHost: x\r\n"):

@@ -47,7 +47,7 @@ def wait_for_readiness(server: Server, status: int) -> dict[str, object]:
 def test_a_service_that_starts_before_its_database_connects_by_itself(database: str, tmp_path: Path) -> None:
     with behind_a_relay(database, tmp_path) as (server, relay):
         alice = server.client("alice")
-        assert wait_for_readiness(server, 503)["detail"] == "database: cannot be reached."
+        assert str(wait_for_readiness(server, 503)["detail"]).startswith("database: The database cannot be reached.")
         assert server.http.get("/health").status_code == 200
         failed = alice.request("GET")
         assert (failed.status_code, failed.json()["error_code"]) == (500, "DATABASE_ERROR")

@@ -303,6 +303,21 @@ def test_a_cached_token_is_rejected_after_its_key_is_replaced(secrets: dict[str,
         verifier.has_cached(token)
 
 
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ({}, "it is signed with a shared secret, but this service verifies tokens with a key set"),
+        ({"kid": "k"}, "it is signed with a shared secret, but this service verifies tokens with a key set"),
+        ({"alg": "EdDSA"}, "it has no kid to choose a key by"),
+        ({"alg": "EdDSA", "kid": "k"}, "the key set has no key with its kid"),
+    ],
+)
+def test_the_reason_for_an_unknown_key_fits_the_token(header: dict[str, str], message: str) -> None:
+    verifier = Verifier(ChangingKeys(other=SECRET))
+    with pytest.raises(InvalidToken, match=f"^unknown_key: {message}$"):
+        anyio.run(verifier.verify, _token(header))
+
+
 def test_the_least_recently_used_token_leaves_the_cache_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokens, "CACHE_SIZE", 3)
     verifier = CachingVerifier()

@@ -122,11 +122,25 @@ class Verifier:
                 another service, or names no user.
             KeysUnavailable: There are no keys to verify the token with.
         """
-        digest = sha256(token.encode(errors="surrogateescape")).digest()
-        if cached := self._cached(digest):
-            return cached.identity
+        if identity := self.cached(token):
+            return identity
         verified = await self._verify(token)
-        self._cache(digest, verified)
+        self._cache(token, verified)
+        return verified.identity
+
+    def cached(self, token: str) -> Identity | None:
+        """Returns the identity of a token that was verified before.
+
+        The entry counts if it has not expired and the key set still has the same key object.
+        """
+        digest = sha256(token.encode(errors="surrogateescape")).digest()
+        verified = self._verified_tokens.get(digest)
+        if verified is None:
+            return None
+        if self._clock() >= verified.until or self.keys.cached(verified.kid) is not verified.key:
+            del self._verified_tokens[digest]
+            return None
+        self._verified_tokens.move_to_end(digest)
         return verified.identity
 
     async def _verify(self, token: str) -> _Verified:
@@ -137,7 +151,7 @@ class Verifier:
         self._check_claims(token)
         identity = Identity(_user(claims), granted_scopes(_type(header), claims))
         kid = cast("str | None", header.get("kid"))
-        key = await self._key(kid)
+        key = await self._key(kid, header.get("alg"))
         self._check_signature(token, str(header.get("alg")), key)
         until = min(cast("float", claims["exp"]), self._clock() + CACHE_SECONDS)
         return _Verified(identity, kid, key, until)
@@ -162,11 +176,11 @@ class Verifier:
         except jwt.InvalidTokenError as error:
             raise InvalidToken(_cause(error), str(error)) from None
 
-    async def _key(self, kid: str | None) -> Key:
+    async def _key(self, kid: str | None, algorithm: object) -> Key:
         try:
             return await self.keys.get(kid)
         except UnknownKey:
-            raise InvalidToken(Cause.UNKNOWN_KEY, "the key set has no key with its kid") from None
+            raise InvalidToken(Cause.UNKNOWN_KEY, _unknown_key(kid, algorithm)) from None
 
     def _check_signature(self, token: str, algorithm: str, key: Key) -> None:
         if algorithm not in key.algorithms or (self._algorithms and algorithm not in self._algorithms):
@@ -176,19 +190,8 @@ class Verifier:
         except jwt.PyJWTError as error:
             raise InvalidToken(Cause.SIGNATURE, str(error)) from None
 
-    def _cached(self, digest: bytes) -> _Verified | None:
-        """The cached result, if it has not expired and the key set still has the same key object."""
-        verified = self._verified_tokens.get(digest)
-        if verified is None:
-            return None
-        if self._clock() >= verified.until or self.keys.cached(verified.kid) is not verified.key:
-            del self._verified_tokens[digest]
-            return None
-        self._verified_tokens.move_to_end(digest)
-        return verified
-
-    def _cache(self, digest: bytes, verified: _Verified) -> None:
-        self._verified_tokens[digest] = verified
+    def _cache(self, token: str, verified: _Verified) -> None:
+        self._verified_tokens[sha256(token.encode()).digest()] = verified
         if len(self._verified_tokens) > CACHE_SIZE:
             self._verified_tokens.popitem(last=False)
 
@@ -280,6 +283,12 @@ def _check_purpose(claims: Members) -> None:
         raise InvalidToken(Cause.PURPOSE, "it has events, so it is a logout token or another security event")
     if any(name in claims for name in _ID_TOKEN_CLAIMS):
         raise InvalidToken(Cause.PURPOSE, "it is an ID token")
+
+
+def _unknown_key(kid: str | None, algorithm: object) -> str:
+    if str(algorithm).startswith("HS"):
+        return "it is signed with a shared secret, but this service verifies tokens with a key set"
+    return "the key set has no key with its kid" if kid is not None else "it has no kid to choose a key by"
 
 
 def _check_types_of_times(claims: Members) -> None:

@@ -17,7 +17,7 @@ from typing import cast
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
-from taskwell.database.failures import FAILURES, LOST, PERMANENT, translated
+from taskwell.database.failures import FAILURES, PERMANENT, is_lost, translated
 from taskwell.database.interface import Row
 from taskwell.database.waiting_list import WaitingList
 
@@ -89,6 +89,10 @@ class PooledConnection:
             # A migration has changed a table. The server reports it before it runs anything.
             statement = await self._prepare(sql, seconds)
             rows = await statement.fetch(*arguments, timeout=seconds)
+        except asyncpg.PostgresError as error:
+            # asyncpg raises this when the reply is complete, so the connection can be kept.
+            self._in_use = is_lost(error)
+            raise
         self._in_use = False
         self.used_at = time.monotonic()
         return cast("list[Row]", rows)
@@ -147,7 +151,9 @@ class Pool:
                 is_trusted = not repeatable or connection.idle_seconds < TRUSTED_SECONDS
                 try:
                     return await connection.fetch(sql, arguments, None if is_trusted else SILENCE_SECONDS)
-                except LOST as error:
+                except FAILURES as error:
+                    if not is_lost(error):
+                        raise
                     self._terminate_older_than(connection)
                     if not repeatable:
                         raise

@@ -10,7 +10,7 @@ import asyncpg
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.sql.base import Executable
 
-from taskwell.database.failures import translated
+from taskwell.database.failures import UnusableRootCertificate, translated
 from taskwell.database.interface import CompiledStatement, Query, Row, compile_for_owner
 from taskwell.database.pool import Pool, PooledConnection
 from taskwell.database.urls import PostgresURL, SSLMode
@@ -52,7 +52,12 @@ def _tls(url: PostgresURL) -> ssl.SSLContext | SSLMode:
     """Returns how to encrypt the connection. asyncpg looks for certificates where libpq does; this uses the system's."""
     if url.sslmode not in ("verify-ca", "verify-full"):
         return url.sslmode
-    context = ssl.create_default_context(cafile=url.sslrootcert)
+    try:
+        context = ssl.create_default_context(cafile=url.sslrootcert)
+    except OSError as error:
+        # Python does not name the file.
+        reason = error.strerror or str(error)
+        raise UnusableRootCertificate(f"sslrootcert={url.sslrootcert} cannot be used: {reason}") from error
     context.check_hostname = url.sslmode == "verify-full"
     return context
 

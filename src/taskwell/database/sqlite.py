@@ -19,6 +19,7 @@ from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.expression import ReturnsRows
 
 from taskwell.database.failures import translated
+from taskwell.database.files import fault_behind, fault_of, unusable
 from taskwell.database.interface import CompiledStatement, Query, Row, compile_for_owner
 from taskwell.database.waiting_list import WaitingList
 
@@ -34,10 +35,19 @@ def connect(path: Path) -> sqlite3.Connection:
     """Opens a connection on which each statement commits by itself, and an acknowledged write is on disk.
 
     Raises:
-        sqlite3.DatabaseError: the file cannot be opened, or is not a database.
+        DatabaseRefused: the file cannot be opened, or is not a database; the cause says why.
+        sqlite3.OperationalError: the file is locked.
     """
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-    _write_ahead(connection)
+    # SQLite would open a file that it cannot write, and then fail at the first write.
+    if fault := fault_of(path):
+        raise unusable(fault)
+    try:
+        connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        _write_ahead(connection)
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+            raise
+        raise unusable(fault_behind(error, path)) from error
     connection.execute("PRAGMA synchronous = FULL")
     connection.create_function("one_microsecond_after", 1, _one_microsecond_after, deterministic=True)
     return connection

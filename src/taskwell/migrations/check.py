@@ -1,31 +1,79 @@
-"""Does the database have the schema that this version works on?"""
+"""Checks that the database has this version's schema, and that the service may use it."""
 
 import asyncio
 
 from sqlalchemy import Select, String, column, select, table
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.expression import ClauseElement
+from sqlalchemy.sql.functions import FunctionElement
 
 from taskwell.database.interface import Query
-from taskwell.errors import DatabaseError, NotMigrated
+from taskwell.errors import DatabaseError, DatabaseRefused, NotMigrated
 from taskwell.migrations import HEAD, NEWER_SCHEMA
+from taskwell.tasks.tables import task, user_revision
 
 DEADLINE_SECONDS = 5
 
-schema_revision: Select[str] = select(column("version_num", String)).select_from(table("alembic_version"))
+# The rights that the service needs on PostgreSQL. docs/operations.md has the matching GRANT statements.
+TABLE_RIGHTS = {table.fullname: ("SELECT", "INSERT", "UPDATE") for table in (task, user_revision)}
+FUNCTIONS = ("next_revision(text)",)
+
+_MISSING_RIGHTS = "The service's database role lacks rights on Taskwell's tables or functions. The log lists them."
+
+
+class _missing_rights(FunctionElement[str]):  # noqa: N801 - written like an SQL function
+    """The rights that the current role lacks, comma-separated; empty if it lacks none."""
+
+    inherit_cache = True
+    type = String()
+
+
+@compiles(_missing_rights, "postgresql")
+def _missing_rights_postgres(element: ClauseElement, compiler: SQLCompiler, **options: object) -> str:
+    # `to_regclass` returns NULL for a missing table, so the check reports a missing right instead of an SQL error.
+    checks = [
+        (f"has_table_privilege(to_regclass('{name}'), '{right}')", f"{right} ON {name}")
+        for name, rights in TABLE_RIGHTS.items()
+        for right in rights
+    ]
+    checks += [
+        (f"has_function_privilege(to_regprocedure('{function}'), 'EXECUTE')", f"EXECUTE ON FUNCTION {function}")
+        for function in FUNCTIONS
+    ]
+    cases = ", ".join(f"CASE WHEN {check} THEN NULL ELSE '{missing}' END" for check, missing in checks)
+    return f"concat_ws(', ', {cases})"
+
+
+# SQLite has no roles.
+@compiles(_missing_rights)
+def _no_missing_rights(element: ClauseElement, compiler: SQLCompiler, **options: object) -> str:
+    return "''"
+
+
+# One statement for both checks: reading the catalog's caches costs little beside the round trip.
+schema_revision: Select[str, str] = select(column("version_num", String), _missing_rights()).select_from(
+    table("alembic_version")
+)
 
 
 async def check_schema(schema_revision: Query) -> None:
-    """Looks whether the database has the schema that this version works on.
+    """Checks the schema's revision and, if `schema_revision` returns them as a second column, the missing rights.
 
     Raises:
-        NotMigrated: it has another, or none.
-        DatabaseError: it cannot be reached, or does not answer in five seconds.
+        NotMigrated: the database has another schema, or none.
+        DatabaseRefused: the role lacks a right that the service needs; the cause lists what is missing.
+        DatabaseError: the database cannot be reached, or does not reply within five seconds.
     """
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
-            found = [revision for (revision,) in await schema_revision()]
+            rows = await schema_revision()
     except TimeoutError:
-        raise DatabaseError(cause=f"no answer within {DEADLINE_SECONDS} s") from None
+        raise DatabaseError(cause=f"no reply within {DEADLINE_SECONDS} s") from None
+    found = [row[0] for row in rows]
     if found != [HEAD]:
-        # Our revisions are numbered; one that is no lower number is of a later version, or of another program.
+        # Our revisions are numbered. A revision not below HEAD comes from a newer version or from another program.
         behind = all(str(revision) < HEAD for revision in found)
-        raise NotMigrated(None if behind else NEWER_SCHEMA, cause=f"revision {found}, not {HEAD}")
+        raise NotMigrated(None if behind else NEWER_SCHEMA, cause=f"revision {found} instead of {HEAD}")
+    if missing := "".join(str(rights) for row in rows for rights in row[1:]):
+        raise DatabaseRefused(_MISSING_RIGHTS, cause=f"the role lacks {missing}")

@@ -1,7 +1,6 @@
 """The task endpoints."""
 
 from typing import Annotated, TypedDict
-from urllib.parse import quote
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
 from pydantic import Field
@@ -9,11 +8,11 @@ from pydantic import Field
 from taskwell.auth.owner import Owner
 from taskwell.http.endpoint import Endpoint
 from taskwell.http.parameters import Boolean, DecimalDigits, RowId
+from taskwell.http.segments import path_segment
 from taskwell.tasks import openapi
 from taskwell.tasks.repository import TaskRepository
-from taskwell.tasks.schemas import TaskCreate, TaskListResponse, TaskPatch, TaskResponse, TaskUpdate
+from taskwell.tasks.schemas import MAX_LIMIT, TaskCreate, TaskListResponse, TaskPatch, TaskResponse, TaskUpdate
 
-MAX_LIMIT = 1000
 MAX_OFFSET = 2**31 - 1
 
 
@@ -32,7 +31,7 @@ async def _repository(request: Request) -> TaskRepository:
 
 
 Tasks = Annotated[TaskRepository, Depends(_repository)]
-TaskId = Annotated[RowId, Path(description="The id of the task.")]
+TaskId = Annotated[RowId, Path(description="The ID of the task.")]
 
 
 @router.get("", responses=openapi.ON_LIST, response_description="A page of tasks.")
@@ -60,7 +59,7 @@ async def create_task(
 ) -> TaskResponse:
     """Creates a task."""
     task, _ = await tasks.create(owner, new)
-    response.headers["Location"] = f"/api/{quote(owner, safe='')}/tasks/{task['id']}"
+    response.headers["Location"] = f"/api/{path_segment(owner)}/tasks/{task['id']}"
     return task
 
 

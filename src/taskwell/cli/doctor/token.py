@@ -71,10 +71,10 @@ async def examine_token(token: str, settings: Settings, keys: Keys, kids: Sequen
             "fail", "token", "everything but its signature is valid; checking that needs the key set", "see above"
         )
     else:
-        user = identity.user
-        yield Finding(
-            "ok", "token", f"accepted: its user is {shown(user)}, whose tasks are at {_path(user)}; {_left(claims)}"
-        )
+        user = shown(identity.user)
+        place = _path(identity.user)
+        text = f"accepted: its user is {user}, whose tasks are at {place}; {_left(claims)}{_scopes(identity)}"
+        yield Finding("ok", "token", text)
 
 
 def _verifier(settings: Settings, keys: Keys) -> Verifier:
@@ -105,7 +105,7 @@ def _left(claims: Members) -> str:
 def _scopes(identity: Identity) -> str:
     if identity.scopes is None:
         return ""
-    return f"; an access token with the scopes {', '.join(sorted(identity.scopes)) or 'none'}"
+    return f"; it is an OAuth access token with the scopes {shown(sorted(identity.scopes))}"
 
 
 def _path(user: str) -> str:
