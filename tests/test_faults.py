@@ -344,7 +344,7 @@ def test_a_client_that_hangs_up_leaves_no_open_transaction(faulty: Faulty) -> No
     async def hang_up() -> None:
         holder = await asyncpg.connect(faulty.database)
         async with holder.transaction():
-            await holder.execute("SELECT FROM task WHERE id = $1 FOR UPDATE", task["id"])
+            await holder.execute("SELECT FROM taskwell.task WHERE id = $1 FOR UPDATE", task["id"])
             for _ in range(2 * POOL_MAX):
                 with socket.create_connection((address.hostname, address.port)) as connection:
                     connection.sendall(head.encode())
@@ -365,7 +365,7 @@ def test_a_statement_that_nobody_waits_for_is_cancelled(faulty: Faulty) -> None:
     async def outlast() -> None:
         holder = await asyncpg.connect(faulty.database)
         async with holder.transaction():
-            await holder.execute("SELECT FROM task WHERE id = $1 FOR UPDATE", task["id"])
+            await holder.execute("SELECT FROM taskwell.task WHERE id = $1 FOR UPDATE", task["id"])
             answer = await asyncio.to_thread(client.request, "PATCH", task["id"], json={"title": "too late"})
             assert_problem(answer, 500, "DATABASE_ERROR")
             await asyncio.sleep(0.5)

@@ -7,12 +7,14 @@ commits by itself; there is no session, no transaction to forget, no second roun
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self, cast
+from typing import Protocol, Self, TypedDict, cast
 
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import ClauseElement
+
+from taskwell.database.schema import SCHEMA
 
 Row = Sequence[object]
 """A row of an answer: its values, in the order of the statement's columns."""
@@ -65,7 +67,20 @@ class CompiledStatement:
 
 def compile_statement(statement: Executable, dialect: DefaultDialect) -> CompiledStatement:
     """The text of `statement` in `dialect`. A value written into the statement would be lost, so there must be none."""
-    compiled = cast("SQLCompiler", cast("ClauseElement", statement).compile(dialect=dialect))
+    compiled = cast("ClauseElement", statement).compile(dialect=dialect, **_naming(dialect))
+    compiled = cast("SQLCompiler", compiled)
     if literals := {name: value for name, value in compiled.params.items() if value is not None}:
         raise ValueError(f"values in a statement: {literals}")
     return CompiledStatement(compiled.string, tuple(compiled.positiontup or ()))
+
+
+class _Naming(TypedDict, total=False):
+    schema_translate_map: dict[str | None, str]
+    render_schema_translate: bool
+
+
+def _naming(dialect: DefaultDialect) -> _Naming:
+    """On PostgreSQL every table is named with its schema, so that no `search_path` matters."""
+    if dialect.name == "postgresql":
+        return {"schema_translate_map": {None: SCHEMA}, "render_schema_translate": True}
+    return {}

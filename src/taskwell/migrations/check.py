@@ -1,31 +1,31 @@
-"""Does the database have the schema that this version works on?"""
+"""Check that the database has the schema of this version."""
 
 import asyncio
 
-from sqlalchemy import Select, String, column, select, table
+from sqlalchemy import Column, MetaData, Select, String, Table, select
 
 from taskwell.database.interface import Query
 from taskwell.errors import DatabaseError, NotMigrated
-from taskwell.migrations import HEAD, NEWER_SCHEMA
+from taskwell.migrations import HEAD, why_not_migrated
 
 DEADLINE_SECONDS = 5
 
-schema_revision: Select[str] = select(column("version_num", String)).select_from(table("alembic_version"))
+_version = Table("alembic_version", MetaData(), Column("version_num", String, nullable=False))
+
+schema_revision: Select[str] = select(_version.c.version_num)
 
 
 async def check_schema(schema_revision: Query) -> None:
-    """Looks whether the database has the schema that this version works on.
+    """Checks that the database has the schema of this version.
 
     Raises:
-        NotMigrated: it has another, or none.
-        DatabaseError: it cannot be reached, or does not answer in five seconds.
+        NotMigrated: the database has another schema, or none.
+        DatabaseError: the database cannot be reached, or does not reply within five seconds.
     """
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
-            found = [revision for (revision,) in await schema_revision()]
+            found = [str(revision) for (revision,) in await schema_revision()]
     except TimeoutError:
-        raise DatabaseError(cause=f"no answer within {DEADLINE_SECONDS} s") from None
+        raise DatabaseError(cause=f"no reply within {DEADLINE_SECONDS} s") from None
     if found != [HEAD]:
-        # Our revisions are numbered; one that is no lower number is of a later version, or of another program.
-        behind = all(str(revision) < HEAD for revision in found)
-        raise NotMigrated(None if behind else NEWER_SCHEMA, cause=f"revision {found}, not {HEAD}")
+        raise NotMigrated(why_not_migrated(found), cause=f"revision {found}, not {HEAD}")
