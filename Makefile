@@ -1,55 +1,67 @@
 .DEFAULT_GOAL := help
-.PHONY: help dev test lint types suite coverage format openapi bench
+.PHONY: help dev test quick lint types suite coverage format openapi bench
 
-# uv makes the environment from the lock file. Where it is not installed, it is put into .uv.
-# The redirection makes make ask a shell: older ones look for a program called "command".
+# Each Python version that is asked for by PYTHON has an environment of its own beside .venv.
+PYTHON :=
+VENV := .venv$(addprefix -,$(PYTHON))
+RUN := $(VENV)/bin/
+
+# uv creates the environment from the lock file. If it is not installed, it is installed into .uv.
+# Without the redirection, old versions of make run "command" as a program, which does not exist.
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
-RUN := .venv/bin/
+# uv looks for Python on PATH. pyenv's programs on PATH only start the version that PYENV_VERSION names.
+PYENV := $(if $(PYTHON),$(shell pyenv latest $(PYTHON) 2>/dev/null))
+SYNC := UV_PROJECT_ENVIRONMENT=$(VENV) $(if $(PYENV),PYENV_VERSION=$(PYENV)) \
+	$(UV) sync --locked --quiet $(if $(PYTHON),--python $(PYTHON))
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  PYTHON=3.13 runs a command on that version, in its own environment. ARGS go to the program that it runs."
 
 dev: $(UV) ## set up, and serve on http://127.0.0.1:8000 from taskwell.db; ARGS go to taskwell dev
-	@echo 'Installing the dependencies from uv.lock into .venv (the first time, this downloads about 25 MB) ...'
-	@$(UV) sync --locked --no-dev --inexact
+	@echo 'Installing the dependencies from uv.lock into $(VENV) (the first time, this downloads about 25 MB) ...'
+	@$(SYNC) --no-dev --inexact
 	@echo 'Starting the service ...'
 	@exec $(RUN)taskwell dev $(ARGS)
 
-test: lint types suite ## set up, and run every check there is
+test: lint types suite ## set up, and run every check
 
-lint: .venv ## formatting, lint, import rules
+quick: lint types ## set up, and run lint, types and the fast tests on SQLite, in less than a minute
+	PYTHONPATH=tests $(RUN)pytest -p support.quick -rfE $(ARGS)
+
+lint: $(VENV) ## check formatting, lint and import rules
 	$(RUN)ruff format --check .
 	$(RUN)ruff check .
 	$(RUN)lint-imports --config pyproject.toml
 
-types: .venv ## mypy and pyright, both strict
+types: $(VENV) ## check types with mypy and pyright, both strict
 	$(RUN)mypy
-	$(RUN)basedpyright
+	$(RUN)basedpyright --pythonpath $(RUN)python
 
-suite: .venv ## the tests, on SQLite and on PostgreSQL; ARGS go to pytest
+suite: $(VENV) ## run the tests on SQLite and PostgreSQL
 	$(RUN)pytest $(ARGS)
 
-coverage: .venv ## the tests, and the code they run: it fails below 97 %, and below 100 % of auth/
+coverage: $(VENV) ## run the tests and fail below 97 % coverage, or 100 % of auth/
 	$(RUN)coverage erase
 	$(RUN)coverage run -m pytest $(ARGS)
 	$(RUN)coverage combine --quiet
 	$(RUN)coverage report
 	$(RUN)coverage report --include '*/taskwell/auth/*' --fail-under 100
 
-format: .venv ## put the code into its form
+format: $(VENV) ## format the code and fix lint
 	$(RUN)ruff format .
 	$(RUN)ruff check --fix .
 
-openapi: .venv ## write the OpenAPI document to docs/openapi.json
+openapi: $(VENV) ## write the OpenAPI document to docs/openapi.json
 	$(RUN)taskwell openapi --output docs/openapi.json
 
-bench: $(UV) ## measure beside three peers, with ARGS; BENCH=scale or BENCH=levels measures the rest
-	@$(UV) sync --locked --quiet --group bench --inexact
+bench: $(UV) ## compare with three other services; BENCH=scale or BENCH=levels measures the rest
+	@$(SYNC) --group bench --inexact
 	@PYTHONPATH=tests $(RUN)python bench/$(or $(BENCH),table).py $(ARGS)
 
-.PHONY: .venv
-.venv: $(UV)
-	@$(UV) sync --locked --quiet
+.PHONY: $(VENV)
+$(VENV): $(UV)
+	@$(SYNC)
 
 .uv/bin/uv:
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Taskwell needs Python 3.11 or newer")'

@@ -4,6 +4,7 @@ A new user per test isolates the tests from each other, so all tests share a ser
 """
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -23,6 +24,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Starts the database servers of this run, all at once, before there are any workers."""
     if not hasattr(config, "workerinput"):
         servers.start()
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Returns one more than the number of cores, because many tests wait for a timeout or a process."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_unconfigure() -> None:

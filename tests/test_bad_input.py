@@ -1,4 +1,4 @@
-"""Whatever a client sends, it gets a clear answer in the one shape, and nothing of what it sent comes back."""
+"""Bad input gets a clear 4xx in the shape of every error, and the response never repeats the values sent."""
 
 import json
 from urllib.parse import unquote
@@ -35,11 +35,11 @@ MALFORMED = {
 
 @pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED.keys())
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
-def test_what_is_not_json_is_400(alice: Client, method: str, body: bytes) -> None:
+def test_a_body_that_is_not_json_gets_400(alice: Client, method: str, body: bytes) -> None:
     path = "" if method == "POST" else 1
-    answer = alice.request(method, path, content=body, headers=JSON)
-    assert_problem(answer, 400, "VALIDATION_ERROR")
-    assert "canary" not in answer.text
+    response = alice.request(method, path, content=body, headers=JSON)
+    assert_problem(response, 400, "VALIDATION_ERROR")
+    assert "canary" not in response.text
 
 
 def _title(value: object) -> bytes:
@@ -89,14 +89,14 @@ WRONG_SHAPE = {
 
 @pytest.mark.parametrize(("body", "member"), WRONG_SHAPE.values(), ids=WRONG_SHAPE.keys())
 @pytest.mark.parametrize("method", ["POST", "PUT"])
-def test_json_of_the_wrong_shape_is_422_and_names_the_member(
+def test_json_of_the_wrong_shape_gets_422_that_names_the_member(
     alice: Client, method: str, body: bytes, member: str
 ) -> None:
-    answer = alice.request(method, "" if method == "POST" else 1, content=body, headers=JSON)
-    problem = assert_problem(answer, 422, "VALIDATION_ERROR")
+    response = alice.request(method, "" if method == "POST" else 1, content=body, headers=JSON)
+    problem = assert_problem(response, 422, "VALIDATION_ERROR")
     assert member in [violation["loc"][-1] for violation in problem["errors"]]
     assert member in problem["detail"]
-    assert "canary" not in answer.text
+    assert "canary" not in response.text
 
 
 @pytest.mark.parametrize(
@@ -112,31 +112,31 @@ def test_json_of_the_wrong_shape_is_422_and_names_the_member(
         (b'{"id": 7, "user_id": "x", "created_at": null, "updated_at": {}}', 400),
     ],
 )
-def test_a_patch_is_as_strict(alice: Client, body: bytes, status: int) -> None:
+def test_a_patch_is_validated_as_strictly(alice: Client, body: bytes, status: int) -> None:
     task = alice.create()
-    answer = alice.request("PATCH", task["id"], content=body, headers=JSON)
-    assert_problem(answer, status, "VALIDATION_ERROR")
+    response = alice.request("PATCH", task["id"], content=body, headers=JSON)
+    assert_problem(response, status, "VALIDATION_ERROR")
     assert alice.request("GET", task["id"]).json() == task
 
 
-def test_an_empty_patch_is_told_what_is_missing(alice: Client) -> None:
-    answer = alice.request("PATCH", alice.create()["id"], json={})
-    assert "at least one field must be provided" in assert_problem(answer, 400, "VALIDATION_ERROR")["detail"]
+def test_the_error_for_an_empty_patch_says_what_is_missing(alice: Client) -> None:
+    response = alice.request("PATCH", alice.create()["id"], json={})
+    assert "at least one field must be provided" in assert_problem(response, 400, "VALIDATION_ERROR")["detail"]
 
 
-def test_thousands_of_mistakes_do_not_make_a_large_answer(alice: Client) -> None:
-    answer = alice.request("POST", json={f"m{number}": 1 for number in range(5000)})
-    assert len(assert_problem(answer, 422, "VALIDATION_ERROR")["errors"]) == 20
-    assert len(answer.content) < 10_000
+def test_thousands_of_mistakes_get_a_small_response(alice: Client) -> None:
+    response = alice.request("POST", json={f"m{number}": 1 for number in range(5000)})
+    assert len(assert_problem(response, 422, "VALIDATION_ERROR")["errors"]) == 20
+    assert len(response.content) < 10_000
 
 
 @pytest.mark.parametrize(
     "body", [b"[" * 60_000, b"[" * 30_000 + b"]" * 30_000, b'{"a":' * 10_000 + b"1" + b"}" * 10_000]
 )
 def test_deep_nesting_is_a_client_error(alice: Client, body: bytes) -> None:
-    answer = alice.request("POST", content=body, headers=JSON)
-    assert_problem(answer, answer.status_code, "VALIDATION_ERROR")
-    assert answer.status_code in (400, 422)
+    response = alice.request("POST", content=body, headers=JSON)
+    assert_problem(response, response.status_code, "VALIDATION_ERROR")
+    assert response.status_code in (400, 422)
 
 
 @pytest.mark.parametrize("digits", [20, 400, 60_000])
@@ -160,7 +160,7 @@ def test_white_space_around_a_title_does_not_count(alice: Client) -> None:
 
 
 @pytest.mark.parametrize("task_id", ["0", "-1", "-0", "2147483648", "9223372036854775807", "9223372036854775808"])
-def test_an_integer_that_no_task_has_is_404(alice: Client, task_id: str) -> None:
+def test_an_integer_that_cannot_be_an_id_gets_404(alice: Client, task_id: str) -> None:
     for method, body in (
         ("GET", None),
         ("DELETE", None),
@@ -171,7 +171,7 @@ def test_an_integer_that_no_task_has_is_404(alice: Client, task_id: str) -> None
 
 
 @pytest.mark.parametrize("digits", [20, 21, 22, 5000])
-def test_an_integer_of_any_length_is_404(alice: Client, digits: int) -> None:
+def test_an_integer_of_any_length_gets_404(alice: Client, digits: int) -> None:
     assert_problem(alice.request("GET", "1" * digits), 404, "NOT_FOUND")
     assert_problem(alice.request("GET", "-" + "1" * digits), 404, "NOT_FOUND")
 
@@ -200,18 +200,18 @@ def test_an_integer_of_any_length_is_404(alice: Client, digits: int) -> None:
         "%C2%B2",
     ],
 )
-def test_what_is_no_integer_is_422(alice: Client, task_id: str) -> None:
+def test_a_task_id_that_is_not_an_integer_gets_422(alice: Client, task_id: str) -> None:
     for method, body in (("GET", None), ("DELETE", None), ("PATCH", {"title": "a"})):
         problem = assert_problem(alice.request(method, f"{alice.home}/{task_id}", json=body), 422, "VALIDATION_ERROR")
         assert problem["errors"][0]["loc"] == ["path", "task_id"]
 
 
-def test_a_broken_body_is_told_before_a_missing_task(alice: Client) -> None:
+def test_an_invalid_body_is_reported_before_a_missing_task(alice: Client) -> None:
     assert_problem(alice.request("PUT", 0, json={}), 422, "VALIDATION_ERROR")
     assert_problem(alice.request("PATCH", 2**63, json={}), 400, "VALIDATION_ERROR")
 
 
-def test_a_percent_encoded_digit_is_the_digit(alice: Client) -> None:
+def test_a_percent_encoded_id_is_the_same_id(alice: Client) -> None:
     task = alice.create()
     encoded = "".join(f"%{ord(digit):02x}" for digit in str(task["id"]))
     assert alice.request("GET", f"{alice.home}/{encoded}").json() == task
@@ -221,11 +221,11 @@ def test_a_percent_encoded_digit_is_the_digit(alice: Client) -> None:
     "user", ["%2F", "%00", "%FF", "%ED%A0%80", "ü", "a@b.example", "x" * 256, "%", "%zz", "..%2F..", "%0d%0aX: y"]
 )
 @pytest.mark.parametrize("rest", ["", "/1"])
-def test_any_other_user_in_the_path_is_403(alice: Client, user: str, rest: str) -> None:
+def test_any_other_user_in_the_path_gets_403(alice: Client, user: str, rest: str) -> None:
     assert_problem(alice.request("GET", f"/api/{user}/tasks{rest}"), 403, "AUTH_FORBIDDEN")
 
 
-def test_an_encoded_identifier_is_the_same_user(service: Service, alice: Client) -> None:
+def test_a_percent_encoded_user_is_the_same_user(service: Service, alice: Client) -> None:
     task = alice.create()
     encoded = "".join(f"%{ord(letter):02X}" for letter in alice.user)
     assert alice.request("GET", f"/api/{encoded}/tasks/{task['id']}").json() == task
@@ -242,13 +242,13 @@ def test_an_encoded_identifier_is_the_same_user(service: Service, alice: Client)
         "complete=yes", "complete=1", "complete=True", "complete=", "complete=null", "complete=%FF",
     ],
 )  # fmt: skip
-def test_a_query_parameter_out_of_its_range_is_422(alice: Client, query: str) -> None:
+def test_a_query_parameter_out_of_range_gets_422(alice: Client, query: str) -> None:
     problem = assert_problem(alice.request("GET", f"{alice.home}?{query}"), 422, "VALIDATION_ERROR")
     assert problem["errors"][0]["loc"] == ["query", query.partition("=")[0]]
 
 
 @pytest.mark.parametrize("query", ["limit=5&limit=6", "limit=5000&limit=5", "complete=true&complete=true"])
-def test_a_parameter_given_twice_is_422(alice: Client, query: str) -> None:
+def test_a_query_parameter_given_twice_gets_422(alice: Client, query: str) -> None:
     problem = assert_problem(alice.request("GET", f"{alice.home}?{query}"), 422, "VALIDATION_ERROR")
     assert problem["errors"][0]["loc"] == ["query", query.partition("=")[0]]
 
@@ -292,8 +292,8 @@ def test_the_largest_body_is_64_kib(alice: Client) -> None:
 )
 def test_json_may_be_declared_in_several_ways(alice: Client, media_type: str) -> None:
     task = alice.create()
-    answer = alice.request("PATCH", task["id"], content=b'{"complete": true}', headers={"Content-Type": media_type})
-    assert answer.status_code == 200
+    response = alice.request("PATCH", task["id"], content=b'{"complete": true}', headers={"Content-Type": media_type})
+    assert response.status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -312,18 +312,18 @@ def test_json_may_be_declared_in_several_ways(alice: Client, media_type: str) ->
         "application/json,text/plain+json",
     ],
 )
-def test_a_body_that_is_not_declared_json_is_415(alice: Client, media_type: str) -> None:
-    answer = alice.request("POST", content=b'{"title": "a"}', headers={"Content-Type": media_type})
-    assert_problem(answer, 415, "UNSUPPORTED_MEDIA_TYPE")
+def test_a_body_with_another_media_type_gets_415(alice: Client, media_type: str) -> None:
+    response = alice.request("POST", content=b'{"title": "a"}', headers={"Content-Type": media_type})
+    assert_problem(response, 415, "UNSUPPORTED_MEDIA_TYPE")
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "x"])
-def test_a_compressed_body_is_415(alice: Client, encoding: str) -> None:
-    answer = alice.request("POST", content=b'{"title": "a"}', headers=JSON | {"Content-Encoding": encoding})
-    assert_problem(answer, 415, "UNSUPPORTED_MEDIA_TYPE")
+def test_a_compressed_body_gets_415(alice: Client, encoding: str) -> None:
+    response = alice.request("POST", content=b'{"title": "a"}', headers=JSON | {"Content-Encoding": encoding})
+    assert_problem(response, 415, "UNSUPPORTED_MEDIA_TYPE")
 
 
-def test_a_body_without_a_media_type_is_415(alice: Client) -> None:
+def test_a_body_without_a_media_type_gets_415(alice: Client) -> None:
     assert_problem(alice.request("POST", content=b'{"title": "a"}'), 415, "UNSUPPORTED_MEDIA_TYPE")
 
 
@@ -333,7 +333,6 @@ def test_a_body_without_a_media_type_is_415(alice: Client) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
         "/api",
         "/api/",
         "/api/x",
@@ -349,7 +348,7 @@ def test_a_body_without_a_media_type_is_415(alice: Client) -> None:
         "/%FF",
     ],
 )
-def test_an_unknown_route_is_404(alice: Client, path: str) -> None:
+def test_an_unknown_route_gets_404(alice: Client, path: str) -> None:
     target = {"target": path.encode()}
     assert_problem(alice.http.request("GET", "/", extensions=target), 404, "NOT_FOUND")
 
@@ -359,6 +358,7 @@ def test_an_unknown_route_is_404(alice: Client, path: str) -> None:
     [
         ("/api/{user}/tasks", "GET, HEAD, POST"),
         ("/api/{user}/tasks/1", "DELETE, GET, HEAD, PATCH, PUT"),
+        ("/", "GET, HEAD"),
         ("/health", "GET, HEAD"),
         ("/health/ready", "GET, HEAD"),
         ("/openapi.json", "GET, HEAD"),
@@ -367,24 +367,24 @@ def test_an_unknown_route_is_404(alice: Client, path: str) -> None:
     ],
 )
 @pytest.mark.parametrize("method", ["OPTIONS", "TRACE", "PROPFIND", "DELETE", "POST", "PATCH"])
-def test_an_unknown_method_is_405_and_names_all_that_are_known(
+def test_an_unsupported_method_gets_405_that_names_the_supported_ones(
     alice: Client, path: str, allow: str, method: str
 ) -> None:
     if method in allow:
         return
-    answer = alice.request(method, path.format(user=alice.user))
-    assert_problem(answer, 405, "METHOD_NOT_ALLOWED")
-    assert answer.headers["allow"] == allow
+    response = alice.request(method, path.format(user=alice.user))
+    assert_problem(response, 405, "METHOD_NOT_ALLOWED")
+    assert response.headers["allow"] == allow
 
 
 @pytest.mark.parametrize("byte_range", ["bytes=abc", "bytes=99999999999-", "bytes=0-9", "lines=1-2"])
-def test_an_asset_comes_whole(service: Service, byte_range: str) -> None:
-    answer = service.http.get("/docs/assets/favicon.png", headers={"Range": byte_range})
-    assert answer.status_code == 200
-    assert len(answer.content) == int(answer.headers["content-length"])
+def test_an_asset_is_sent_whole_despite_a_range(service: Service, byte_range: str) -> None:
+    response = service.http.get("/docs/assets/favicon.png", headers={"Range": byte_range})
+    assert response.status_code == 200
+    assert len(response.content) == int(response.headers["content-length"])
 
 
-def test_one_connection_survives_all_of_this(service: Service, alice: Client) -> None:
+def test_a_connection_stays_usable_after_bad_requests(service: Service, alice: Client) -> None:
     with httpx2.Client(base_url=service.url, verify=False, limits=httpx2.Limits(max_connections=1)) as http:
         client = Client(http, alice.user)
         for body in MALFORMED.values():

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -130,7 +131,7 @@ def test_tokens_for_another_audience_or_from_another_issuer_are_refused_although
 ) -> None:
     user = site.auth.sign_up()
     assert site.send(user, site.auth.token(user)).status_code == 200
-    issuer = {"BETTER_AUTH_URL": site.auth.url} if same_issuer else {}
+    issuer: dict[str, Any] = {"BETTER_AUTH_URL": site.auth.url} if same_issuer else {}
     with BetterAuth(tmp_path, database=site.auth.database, jwt=jwt, **issuer) as other:
         assert_problem(site.send(user, other.token(user)), 401, "AUTH_INVALID")
 
@@ -167,7 +168,8 @@ def test_no_valid_token_is_refused_while_keys_rotate(site: Site) -> None:
             time.sleep(0.7)
             site.auth.expire_keys()
         statuses = [status for requests in requesting for status in requests.result()]
-    assert len(statuses) > 20
+    # On average each user asked before, between and after the two rotations, even on a busy machine.
+    assert len(statuses) >= 3 * len(users)
     assert set(statuses) == {200}
 
 
@@ -217,9 +219,3 @@ def test_requests_get_503_until_better_auth_is_first_reached(
                 assert time.monotonic() < deadline
                 time.sleep(0.2)
             assert service.http.get("/health/ready").status_code == 200
-
-
-def test_the_example_client_works_with_the_service(site: Site) -> None:
-    seen = site.auth.browse(site.auth.sign_up(), site.service.url)
-    assert seen["statuses"] == [201, 200, 200, 200]
-    assert (seen["tokensInTime"], seen["tokens"]) == (1, 2)

@@ -1,5 +1,7 @@
 """The installed command, run in an empty folder for each test."""
 
+import errno
+import os
 import re
 import shlex
 import shutil
@@ -18,9 +20,11 @@ import httpx2
 import jwt
 import pytest
 
-from support.process import COMMAND, environment, production, run, serving
+from support.daemon import can_unshare, enter_user_namespace
+from support.process import COMMAND, WAIT_SECONDS, environment, production, run, serving
 from support.rows import execute
 from support.service import SECRET
+from taskwell.cli.development import development_secret
 from taskwell.database.urls import parse_database_url
 from taskwell.migrations.runner import upgrade
 from taskwell.server.run import listen, url_of
@@ -147,6 +151,75 @@ def test_commands_started_at_the_same_time_use_one_secret(tmp_path: Path) -> Non
     assert [jwt.decode(one.stdout.strip(), secret, ["HS256"])["sub"] for one in done] == ["a", "b", "c"]
 
 
+def test_the_development_secret_needs_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def not_supported(*paths: object, **options: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), *paths)
+
+    monkeypatch.setattr("os.link", not_supported)
+    monkeypatch.chdir(tmp_path)
+    secret = development_secret()
+    assert len(secret) > 60
+    assert development_secret() == secret
+
+
+def test_a_secret_that_another_process_is_about_to_write_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / ".taskwell/development-secret"
+    file.parent.mkdir()
+    file.touch()
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(development_secret)
+        time.sleep(0.2)
+        file.write_text(SECRET)
+        assert waiting.result() == SECRET
+
+
+def test_an_incomplete_development_secret_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".taskwell").mkdir()
+    (tmp_path / ".taskwell/development-secret").touch()
+    done = run(tmp_path, "token", "--user", "demo")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("taskwell token: .taskwell/development-secret does not contain a complete secret; ")
+
+
+@pytest.mark.parametrize("closed", ["at once", "after a line"])
+def test_dev_ends_without_a_traceback_when_nobody_reads_its_output(closed: str, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [COMMAND, "dev", "--port", "0"],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout
+    assert process.stderr
+    with process:
+        if closed == "after a line":
+            process.stdout.readline()
+            process.stdout.readline()
+            process.stdout.close()
+            process.terminate()
+        else:
+            process.stdout.close()
+        log = process.stderr.read().decode()
+        assert process.wait(WAIT_SECONDS) == 0
+    assert "Application shutdown complete" in log
+    assert "Traceback" not in log
+    assert "Broken pipe" not in log
+
+
+def test_a_command_whose_output_nobody_reads_ends_quietly(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [COMMAND, "openapi"], cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout
+    process.stdout.close()
+    _, log = process.communicate(timeout=WAIT_SECONDS)
+    assert (process.returncode, log) == (128 + signal.SIGPIPE, b"")
+
+
 def test_production_refuses_the_development_secret(tmp_path: Path, sqlite_database: str) -> None:
     run(tmp_path, "token", "--user", "demo")
     secret = (tmp_path / ".taskwell/development-secret").read_text()
@@ -220,12 +293,52 @@ def test_serve_does_not_create_a_database_at_a_mistyped_path(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["serve", "migrate"])
-def test_a_file_that_cannot_be_opened_gives_a_message_without_a_traceback(command: str, tmp_path: Path) -> None:
+def _run_without_rights_of_root(folder: Path, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [COMMAND, *arguments],
+        cwd=folder,
+        env=environment(**settings),
+        capture_output=True,
+        text=True,
+        timeout=WAIT_SECONDS,
+        check=False,
+        preexec_fn=enter_user_namespace if os.geteuid() == 0 else None,
+    )
+
+
+@pytest.mark.parametrize("command", ["serve", "migrate", "doctor"])
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("no/taskwell.db", "the folder {here}/no does not exist"),
+        ("folder", "{here}/folder is a folder"),
+        ("notes.txt", "{here}/notes.txt is not an SQLite database"),
+    ],
+)
+def test_an_unusable_database_file_is_explained(command: str, path: str, reason: str, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    done = run(tmp_path, command, **production("sqlite:///folder"))
+    (tmp_path / "notes.txt").write_text("Buy milk. " * 200)
+    done = run(tmp_path, command, **production(f"sqlite:///{path}"))
+    said = done.stdout + done.stderr
     assert done.returncode == 1
-    assert "unable to open database file" in done.stderr
+    assert reason.format(here=tmp_path) in said
+    assert "Traceback" not in said
+    assert "cannot be reached" not in said
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not can_unshare(), reason="root can write everywhere")
+@pytest.mark.parametrize("command", ["serve", "migrate", "doctor"])
+@pytest.mark.parametrize("read_only", ["folder", "file"])
+def test_a_read_only_database_is_named(command: str, read_only: str, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    upgrade(parse_database_url(f"sqlite:///{folder}/taskwell.db"))
+    locked = folder if read_only == "folder" else folder / "taskwell.db"
+    locked.chmod(0o500)
+    done = _run_without_rights_of_root(tmp_path, command, **production("sqlite:///folder/taskwell.db"))
+    locked.chmod(0o700)
+    assert done.returncode == 1
+    assert f"{locked} cannot be written" in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -300,6 +413,22 @@ def test_a_token_gives_access_to_the_tasks_of_its_user_only(sqlite_database: str
         assert server.http.get("/api/demo/tasks", headers=headers).status_code == 403
 
 
+@pytest.mark.parametrize("name", ["BETTER_AUTH_SECRET", "JWT_SECRET_KEY"])
+def test_token_says_which_setting_signed_it(name: str, tmp_path: Path) -> None:
+    done = run(tmp_path, "token", "--user", "demo", **{name: SECRET})
+    assert jwt.decode(done.stdout.strip(), SECRET, ["HS256"])["sub"] == "demo"
+    assert done.stderr == f"taskwell token: signed with {name}\n"
+
+
+def test_token_says_which_file_signed_it_and_warns_when_it_has_created_the_file(tmp_path: Path) -> None:
+    first, second = (run(tmp_path, "token", "--user", "demo").stderr.splitlines() for _ in range(2))
+    assert second == [f"taskwell token: signed with the development secret in {tmp_path}/.taskwell/development-secret"]
+    assert first[:1] == second
+    assert first[1].startswith(
+        "taskwell token: warning: this folder had no development secret, so a new one was created"
+    )
+
+
 @pytest.mark.parametrize("user", ["", "x" * 256, "a\nb", "\x85"], ids=ascii)
 def test_token_refuses_a_user_id_that_the_service_would_refuse(user: str, tmp_path: Path) -> None:
     done = run(tmp_path, "token", "--user", user)
@@ -333,5 +462,4 @@ def test_openapi_prints_the_document_that_is_served(sqlite_database: str, tmp_pa
 def test_an_output_file_that_cannot_be_written_gives_one_line(tmp_path: Path) -> None:
     done = run(tmp_path, "openapi", "--output", "no/such/folder.json")
     assert done.returncode == 1
-    assert "No such file or directory: 'no/such/folder.json'" in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert done.stderr == "taskwell openapi: No such file or directory: no/such/folder.json\n"

@@ -1,7 +1,7 @@
-"""Many at once: nothing is lost, nothing is doubled, nothing runs backwards.
+"""Concurrent requests: no write is lost, none happens twice, and times never run backwards.
 
-Whoever sends whole requests from threads sees few of them meet. Here all but the last byte of each is sent first, and then the last
-bytes one right after the other.
+Requests that threads send whole rarely overlap in the service. These tests first send all but the last byte of each
+request, and then the last bytes in quick succession.
 """
 
 import asyncio
@@ -27,11 +27,11 @@ from taskwell.database.interface import compile_statement
 from taskwell.database.urls import SQLiteURL, parse_database_url
 from taskwell.tasks import statements
 
-Asked = tuple[Client, str, str, object]
-Look = set[tuple[Any, ...]]
+Request = tuple[Client, str, str, object]
+Snapshot = set[tuple[Any, ...]]
 
 
-def _request(client: Client, method: str, path: str, body: object) -> bytes:
+def _message(client: Client, method: str, path: str, body: object) -> bytes:
     content = json.dumps(body)
     return (
         f"{method} {client.home}{path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {sign(client.user)}\r\n"
@@ -39,31 +39,32 @@ def _request(client: Client, method: str, path: str, body: object) -> bytes:
     ).encode()
 
 
-def _at_once(asked: Sequence[Asked]) -> list[httpx2.Response]:
-    """The answers to requests that are complete at the same moment, all but."""
-    address = urlsplit(str(asked[0][0].http.base_url))
+def _send_at_once(requests: Sequence[Request]) -> list[httpx2.Response]:
+    """Completes all requests at nearly the same moment, and returns their responses."""
+    address = urlsplit(str(requests[0][0].http.base_url))
     with ExitStack() as stack:
         connections = [
-            stack.enter_context(socket.create_connection((address.hostname, address.port), timeout=20)) for _ in asked
+            stack.enter_context(socket.create_connection((address.hostname, address.port), timeout=20))
+            for _ in requests
         ]
-        requests = [_request(*one) for one in asked]
-        for connection, request in zip(connections, requests, strict=True):
-            connection.sendall(request[:-1])
-        for connection, request in zip(connections, requests, strict=True):
-            connection.sendall(request[-1:])
-        return [_answer(connection) for connection in connections]
+        messages = [_message(*request) for request in requests]
+        for connection, message in zip(connections, messages, strict=True):
+            connection.sendall(message[:-1])
+        for connection, message in zip(connections, messages, strict=True):
+            connection.sendall(message[-1:])
+        return [_read_response(connection) for connection in connections]
 
 
-def _answer(connection: socket.socket) -> httpx2.Response:
-    answer = HTTPResponse(connection)
-    answer.begin()
-    return httpx2.Response(answer.status, headers=answer.getheaders(), content=answer.read())
+def _read_response(connection: socket.socket) -> httpx2.Response:
+    response = HTTPResponse(connection)
+    response.begin()
+    return httpx2.Response(response.status, headers=response.getheaders(), content=response.read())
 
 
 def _patches(client: Client, task: Json, members: Sequence[Json]) -> list[Json]:
-    answers = _at_once([(client, "PATCH", f"/{task['id']}", patch) for patch in members])
-    assert {answer.status_code for answer in answers} == {200}
-    return [answer.json() for answer in answers]
+    responses = _send_at_once([(client, "PATCH", f"/{task['id']}", patch) for patch in members])
+    assert {response.status_code for response in responses} == {200}
+    return [response.json() for response in responses]
 
 
 def test_concurrent_patches_of_different_members_are_all_kept(alice: Client) -> None:
@@ -74,84 +75,84 @@ def test_concurrent_patches_of_different_members_are_all_kept(alice: Client) -> 
         assert (now["title"], now["description"], now["complete"]) == ("new", "new", True)
 
 
-def test_of_forty_concurrent_patches_none_undoes_what_another_did(alice: Client) -> None:
+def test_no_concurrent_patch_undoes_another(alice: Client) -> None:
     task = alice.create()
     patches: list[Json] = [
         patch
         for number in range(14)
         for patch in ({"title": f"title {number}"}, {"description": f"description {number}"}, {"complete": True})
     ][:40]
-    answers = _patches(alice, task, patches)
-    for patch, answer in zip(patches, answers, strict=True):
-        assert patch.items() <= answer.items()
-    # Only the first `complete` changes something, so that the others answer with what they found.
-    states = {state["updated_at"]: state for state in [task, *answers]}
-    in_turn = [states[moment] for moment in sorted(states)]
-    assert len(in_turn) == 1 + 14 + 13 + 1
-    for before, after in pairwise(in_turn):
+    responses = _patches(alice, task, patches)
+    for patch, response in zip(patches, responses, strict=True):
+        assert patch.items() <= response.items()
+    # Only the first `complete` changes something. The others return the task as they found it.
+    versions = {version["updated_at"]: version for version in [task, *responses]}
+    in_order = [versions[moment] for moment in sorted(versions)]
+    assert len(in_order) == 1 + 14 + 13 + 1
+    for before, after in pairwise(in_order):
         assert len(after.items() - before.items() - {("updated_at", after["updated_at"])}) == 1
-    assert alice.request("GET", task["id"]).json() == in_turn[-1]
+    assert alice.request("GET", task["id"]).json() == in_order[-1]
 
 
-def test_concurrent_writes_of_one_task_are_told_apart_by_their_time(alice: Client) -> None:
+def test_every_concurrent_write_of_a_task_has_its_own_updated_at(alice: Client) -> None:
     task = alice.create()
-    answers = _patches(alice, task, [{"title": f"title {number}"} for number in range(40)])
-    assert len({answer["updated_at"] for answer in answers}) == 40
-    assert alice.request("GET", task["id"]).json() == max(answers, key=lambda answer: str(answer["updated_at"]))
+    responses = _patches(alice, task, [{"title": f"title {number}"} for number in range(40)])
+    assert len({response["updated_at"] for response in responses}) == 40
+    assert alice.request("GET", task["id"]).json() == max(responses, key=lambda response: str(response["updated_at"]))
 
 
-def test_a_replacement_and_a_patch_end_in_one_of_their_two_orders(alice: Client) -> None:
+def test_a_concurrent_replacement_and_patch_act_as_if_one_came_first(alice: Client) -> None:
     for _ in range(10):
         path = f"/{alice.create(description='old')['id']}"
         put = {"title": "put", "complete": False}
-        _at_once([(alice, "PUT", path, put), (alice, "PATCH", path, {"description": "patched"})])
+        _send_at_once([(alice, "PUT", path, put), (alice, "PATCH", path, {"description": "patched"})])
         now = alice.request("GET", path.removeprefix("/")).json()
         assert (now["title"], now["description"]) in {("put", None), ("put", "patched")}
 
 
-def test_concurrent_creations_are_as_many_tasks(alice: Client) -> None:
-    answers = _at_once([(alice, "POST", "", {"title": f"task {number}"}) for number in range(50)])
-    assert len({answer.json()["id"] for answer in answers}) == 50
+def test_every_concurrent_creation_makes_its_own_task(alice: Client) -> None:
+    responses = _send_at_once([(alice, "POST", "", {"title": f"task {number}"}) for number in range(50)])
+    assert len({response.json()["id"] for response in responses}) == 50
     assert alice.request("GET").json()["count"] == 50
 
 
-def test_one_of_many_concurrent_deletions_deletes(alice: Client) -> None:
+def test_exactly_one_of_many_concurrent_deletions_succeeds(alice: Client) -> None:
     path = f"/{alice.create()['id']}"
-    answers = _at_once([(alice, "DELETE", path, {})] * 10)
-    assert sorted(answer.status_code for answer in answers) == [204] + [404] * 9
+    responses = _send_at_once([(alice, "DELETE", path, {})] * 10)
+    assert sorted(response.status_code for response in responses) == [204] + [404] * 9
 
 
-# --- revisions, and what they promise to whoever reads by them; see docs/adr/0002-revision-inside-the-write.md
+# --- revisions, and what they promise to readers; see docs/adr/0002-revision-inside-the-write.md
 
 
-def test_concurrent_writes_of_several_users_take_each_revision_once(service: Service) -> None:
-    # Together fewer than are worked on at once.
+def test_concurrent_writes_of_several_users_use_each_revision_once(service: Service) -> None:
+    # Three users, because all these requests together must stay below the limit of requests in flight.
     users = [service.client() for _ in range(3)]
-    asked: list[Asked] = []
+    requests: list[Request] = []
     for user in users:
         changed, deleted = ([f"/{user.create()['id']}" for _ in range(5)] for _ in range(2))
-        asked += [(user, "PATCH", path, {"title": "new"}) for path in changed]
-        asked += [(user, "DELETE", path, {}) for path in deleted]
-        asked += [(user, "POST", "", {"title": "new"})] * 5
-    assert all(answer.is_success for answer in _at_once(asked))
+        requests += [(user, "PATCH", path, {"title": "new"}) for path in changed]
+        requests += [(user, "DELETE", path, {}) for path in deleted]
+        requests += [(user, "POST", "", {"title": "new"})] * 5
+    assert all(response.is_success for response in _send_at_once(requests))
     columns = "count(*), count(DISTINCT task.revision), max(task.revision), max(owner.revision)"
-    assert [_look(service, user, columns) for user in users] == [{(15, 15, 25, 25)}] * 3
+    assert [_snapshot(service, user, columns) for user in users] == [{(15, 15, 25, 25)}] * 3
 
 
-def test_whoever_has_seen_a_revision_has_seen_all_before_it(service: Service, alice: Client) -> None:
+def test_a_reader_that_sees_a_revision_has_seen_all_earlier_ones(service: Service, alice: Client) -> None:
     paths = [f"/{alice.create()['id']}" for _ in range(5)]
-    with _watched(service, alice) as looks:
+    with _watched(service, alice) as snapshots:
         for number in range(5):
             patches = [(alice, "PATCH", path, {"title": f"title {number}{n}"}) for path in paths for n in range(3)]
-            _at_once([*patches, *[(alice, "POST", "", {"title": "another"})] * 20])
-    for before, after in pairwise(looks):
+            _send_at_once([*patches, *[(alice, "POST", "", {"title": "another"})] * 20])
+    for before, after in pairwise(snapshots):
         newest = max(revision for _, revision, _ in before)
         assert [revision for _, revision, _ in after - before if revision <= newest] == []
-    for (task, _, earlier), (same, _, later) in pairwise(sorted(set().union(*looks))):
+    for (task, _, earlier), (same, _, later) in pairwise(sorted(set().union(*snapshots))):
         assert task != same or earlier < later
 
 
-def test_a_write_waits_for_the_one_that_took_its_revision_before(service: Service, alice: Client) -> None:
+def test_a_write_waits_until_the_write_with_the_previous_revision_commits(service: Service, alice: Client) -> None:
     first, second = alice.create()["id"], alice.create()["id"]
     with ThreadPoolExecutor(1) as thread:
         with _uncommitted(service, statements.delete_task, owner=alice.user, id=first):
@@ -159,12 +160,12 @@ def test_a_write_waits_for_the_one_that_took_its_revision_before(service: Servic
             time.sleep(0.3)
             assert not writing.done()
         assert writing.result().status_code == 200
-    assert _look(service, alice, "id, task.revision") == {(first, 3), (second, 4)}
+    assert _snapshot(service, alice, "id, task.revision") == {(first, 3), (second, 4)}
 
 
 @contextmanager
 def _uncommitted(service: Service, statement: Executable, **values: object) -> Generator[None]:
-    """A write of another process, which is committed at the end."""
+    """Runs a write as another process would, and commits it at the end of the block."""
     url = parse_database_url(service.url_of_database)
     if isinstance(url, SQLiteURL):
         compiled = compile_statement(statement, sqlite._DIALECT)
@@ -187,24 +188,24 @@ def _uncommitted(service: Service, statement: Executable, **values: object) -> G
 
 
 @contextmanager
-def _watched(service: Service, client: Client) -> Generator[list[Look]]:
-    """What the database shows of a user's tasks, looked at again and again meanwhile."""
-    looks: list[Look] = []
+def _watched(service: Service, client: Client) -> Generator[list[Snapshot]]:
+    """Collects snapshots of a user's tasks in the database, over and over during the block."""
+    snapshots: list[Snapshot] = []
     done = Event()
 
     def watch() -> None:
         while not done.is_set():
-            looks.append(_look(service, client, "id, task.revision, updated_at"))
+            snapshots.append(_snapshot(service, client, "id, task.revision, updated_at"))
 
     with ThreadPoolExecutor(1) as thread:
         watching = thread.submit(watch)
         try:
-            yield looks
+            yield snapshots
         finally:
             done.set()
         watching.result()
 
 
-def _look(service: Service, client: Client, columns: str) -> Look:
+def _snapshot(service: Service, client: Client, columns: str) -> Snapshot:
     sql = f"SELECT {columns} FROM task JOIN owner USING (user_id) WHERE user_id = '{client.user}'"  # noqa: S608
     return set(execute(service.url_of_database, sql))

@@ -1,4 +1,4 @@
-"""The rules that the database keeps by itself, and what becomes of a violation that validation missed."""
+"""The rules that the database enforces, and what the service does when a violation gets past validation."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from test_migrations import run_script
 
 NOW = "'2026-11-21 10:30:00.000000'"
 
-# A row of each table, as SQL writes it.
+# A valid row of each table, as SQL literals.
 ROWS = {
     "task": {
         "user_id": "'alice'",
@@ -49,7 +49,7 @@ def migrated(request: pytest.FixtureRequest, new_database_url: Callable[[str], s
 
 @pytest.fixture
 def database(migrated: str) -> str:
-    """A migrated database without rows."""
+    """A migrated database with empty tables."""
     for table in ROWS:
         execute(migrated, f"DELETE FROM {table}")  # noqa: S608 - our own
     return migrated
@@ -57,7 +57,7 @@ def database(migrated: str) -> str:
 
 # --- the rules
 
-# Each CHECK, and a value of which column breaks it. For the last PostgreSQL has a type.
+# For each CHECK, a column and a value that break it. PostgreSQL has a boolean type instead of the last CHECK.
 BROKEN = [
     ("task_title_length", "title", "''"),
     ("task_title_length", "title", f"'{'x' * 201}'"),
@@ -66,13 +66,13 @@ BROKEN = [
 ]
 
 
-def test_every_check_is_tried() -> None:
+def test_every_check_has_a_test() -> None:
     checks = {rule.name for table in TABLES for rule in table.constraints if isinstance(rule, CheckConstraint)}
     assert checks == {name for name, _, _ in BROKEN}
 
 
 @pytest.mark.parametrize(("column", "value"), [(column, value) for _, column, value in BROKEN])
-def test_the_database_refuses_what_is_no_task(database: str, column: str, value: str) -> None:
+def test_the_database_refuses_an_invalid_task(database: str, column: str, value: str) -> None:
     with pytest.raises((*Refused, asyncpg.DatatypeMismatchError), match=column):
         insert(database, "task", **{column: value})
 
@@ -86,27 +86,27 @@ def test_the_database_refuses_what_is_no_task(database: str, column: str, value:
         if not column.nullable and not column.identity
     ],
 )
-def test_the_database_refuses_a_row_without_a_value_that_every_row_has(database: str, table: str, column: str) -> None:
+def test_the_database_refuses_a_row_without_a_required_value(database: str, table: str, column: str) -> None:
     with pytest.raises(Refused, match=column):
         insert(database, table, **{column: "NULL"})
 
 
-def test_the_database_takes_the_longest_task(database: str) -> None:
+def test_the_database_accepts_the_longest_task(database: str) -> None:
     insert(database, "task", title=f"'{'🧀' * 200}'", description=f"'{'🧀' * 1000}'")
 
 
-def test_only_of_an_erased_task_the_title_is_empty(database: str) -> None:
+def test_the_title_of_an_erased_task_may_be_empty(database: str) -> None:
     insert(database, "task", title="''", erased_at=NOW)
 
 
-def test_one_key_makes_one_task_for_each_user(database: str) -> None:
+def test_a_creation_key_is_unique_for_each_user(database: str) -> None:
     insert(database, "task")
     insert(database, "task", user_id="'bob'")
     with pytest.raises(Refused, match="creation_key"):
         insert(database, "task")
 
 
-def test_a_user_has_one_revision(database: str) -> None:
+def test_a_user_has_one_row_of_revisions(database: str) -> None:
     insert(database, "owner")
     with pytest.raises(Refused, match="owner"):
         insert(database, "owner")
@@ -114,10 +114,10 @@ def test_a_user_has_one_revision(database: str) -> None:
 
 # --- a violation that validation missed
 
-# An error of SQLite says so; a title may, too.
+# SQLite words a missing table like this. A title with the same words must not be mistaken for that error.
 CANARY = "no such table: canary"
 
-# Databases that know more rules than validation does. A file's own declaration can only be changed as text.
+# Extra rules that validation does not know. SQLite can only change a table's rules by editing its declaration.
 STRICTER = {
     "sqlite": """
         PRAGMA writable_schema = ON;
@@ -148,17 +148,17 @@ def strict(request: pytest.FixtureRequest, new_database_url: Callable[[str], str
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
-def test_what_only_the_database_forbids_is_422_and_a_bug_in_the_log(
+def test_breaking_a_rule_that_only_the_database_knows_gets_422_and_is_logged_as_a_bug(
     strict: Service, caplog: pytest.LogCaptureFixture, method: str
 ) -> None:
     caplog.set_level(logging.DEBUG)
     client = strict.client()
     task = client.create(description="two litres")
     forbidden = {"title": CANARY, "description": "of milk", "complete": False}
-    answer = client.request(method, "" if method == "POST" else task["id"], json=forbidden)
-    problem = assert_problem(answer, 422, "VALIDATION_ERROR")
+    response = client.request(method, "" if method == "POST" else task["id"], json=forbidden)
+    problem = assert_problem(response, 422, "VALIDATION_ERROR")
     assert problem["detail"] == "The task violates a rule of the database."
-    assert "task_bird" in _told_as_a_bug(caplog)
+    assert "task_bird" in _log_of_one_bug(caplog)
     assert client.request("GET").json() == {"tasks": [task], "count": 1}
     assert client.create("Buy bread", description="")
 
@@ -168,7 +168,7 @@ def test_what_only_the_database_forbids_is_422_and_a_bug_in_the_log(
     [{"title": f"{CANARY}s"}, {"title": f"{CANARY}s", "description": CANARY}],
     ids=["not null", "unique"],
 )
-def test_any_other_violation_is_500_and_a_bug_in_the_log(
+def test_any_other_violation_gets_500_and_is_logged_as_a_bug(
     strict: Service, caplog: pytest.LogCaptureFixture, body: Json
 ) -> None:
     client = strict.client()
@@ -176,20 +176,22 @@ def test_any_other_violation_is_500_and_a_bug_in_the_log(
     caplog.set_level(logging.DEBUG)
     problem = assert_problem(client.request("POST", json=body), 500, "INTERNAL_ERROR")
     assert problem["detail"] == InternalError.default_detail
-    assert f"request_id={problem['request_id']} Internal Server Error\nTraceback" in _told_as_a_bug(caplog)
+    assert f"request_id={problem['request_id']} Internal Server Error\nTraceback" in _log_of_one_bug(caplog)
     assert client.request("GET").json() == {"tasks": [task], "count": 1}
     assert client.create("Buy bread", description="")
 
 
 @pytest.mark.parametrize("strict", ["postgres"], indirect=True)
-def test_a_value_that_fits_no_type_is_500_and_not_in_the_log(strict: Service, caplog: pytest.LogCaptureFixture) -> None:
-    answer = strict.client().request("POST", json={"title": f"number {CANARY}", "description": ""})
-    assert_problem(answer, 500, "INTERNAL_ERROR")
-    assert "InvalidTextRepresentationError" in _told_as_a_bug(caplog)
+def test_a_value_of_the_wrong_type_gets_500_and_stays_out_of_the_log(
+    strict: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    response = strict.client().request("POST", json={"title": f"number {CANARY}", "description": ""})
+    assert_problem(response, 500, "INTERNAL_ERROR")
+    assert "InvalidTextRepresentationError" in _log_of_one_bug(caplog)
 
 
-def _told_as_a_bug(caplog: pytest.LogCaptureFixture) -> str:
-    """The log, in which there is one error, with its traceback, and nothing that the user wrote."""
+def _log_of_one_bug(caplog: pytest.LogCaptureFixture) -> str:
+    """Asserts that the log has one error with its traceback and nothing that the user wrote, and returns the log."""
     assert [record.exc_info is None for record in caplog.records if record.levelno >= logging.ERROR] == [False]
     assert CANARY not in caplog.text
     return caplog.text

@@ -1,4 +1,4 @@
-"""The documentation says what the code does."""
+"""The documentation matches the code."""
 
 import re
 from pathlib import Path
@@ -24,22 +24,22 @@ def test_every_error_is_documented_and_every_documented_error_exists() -> None:
     assert set(documented) == existing
 
 
-def test_the_tree_of_errors_is_drawn_as_it_grows() -> None:
+def test_the_drawn_tree_of_errors_matches_the_classes() -> None:
     tree = _read("src/taskwell/errors.py").split('"""')[1]
     assert set(re.findall(r"[├└]── (\w+)", tree)) == {kind.__name__ for kind in _kinds() - {Problem}}
 
 
-def test_every_cause_of_a_refusal_is_explained() -> None:
+def test_every_cause_of_a_refused_token_is_documented() -> None:
     explained = re.findall(r"^\| `([a-z_]+)` \| [^|]+ \| [^|]+ \|$", _read("docs/better-auth.md"), re.MULTILINE)
     assert set(explained) == set(Cause)
 
 
-def test_the_readme_lists_the_commands_there_are() -> None:
+def test_the_readme_lists_every_command() -> None:
     listed = re.findall(r"^\| `taskwell (\w+)", _read("README.md"), re.MULTILINE)
     assert set(listed) == set(COMMANDS)
 
 
-def test_the_readme_lists_the_endpoints_there_are() -> None:
+def test_the_readme_lists_every_endpoint() -> None:
     listed = re.findall(r"^\| `([A-Z]+) (/[^`]*)`", _read("README.md"), re.MULTILINE)
     assert {path.split("?")[0] for _, path in listed if path.startswith("/api")} == {
         "/api/{user_id}/tasks",
@@ -47,13 +47,23 @@ def test_the_readme_lists_the_endpoints_there_are() -> None:
     }
 
 
-def test_links_between_documents_lead_somewhere() -> None:
+def test_links_between_documents_have_existing_targets() -> None:
     documents = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/*.md")]
     for document in documents:
         for target in re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8")):
             assert "://" in target or (document.parent / target).exists(), f"{document.name}: {target}"
 
 
-def test_what_make_lists_is_what_the_readme_says() -> None:
+def test_decisions_that_the_code_refers_to_exist() -> None:
+    sources = [*ROOT.glob("src/**/*.py"), *ROOT.glob("tests/**/*.py"), ROOT / "pyproject.toml"]
+    text = "".join(path.read_text(encoding="utf-8") for path in sources)
+    named = set(re.findall(r"docs/adr/[\w-]+\.md", text))
+    numbered = {int(number) for number in re.findall(r"\bADR (\d+)", text)}
+    assert named
+    assert [path for path in named if not (ROOT / path).exists()] == []
+    assert numbered <= {int(path.name[:4]) for path in ROOT.glob("docs/adr/*.md")}
+
+
+def test_every_make_command_in_the_readme_exists() -> None:
     targets = set(re.findall(r"^(\w+):.*## ", _read("Makefile"), re.MULTILINE))
     assert set(re.findall(r"^make (\w+)", _read("README.md"), re.MULTILINE)) <= targets

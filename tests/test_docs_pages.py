@@ -13,6 +13,7 @@ from urllib.parse import urljoin, urlsplit
 
 import pytest
 
+import taskwell
 from support.document import OPERATIONS
 from support.service import Service, running
 
@@ -52,10 +53,11 @@ class Links(HTMLParser):
 
 
 class Visit(NamedTuple):
-    """The links of a page after its scripts have run, and the URLs that it requested."""
+    """The links of a page after its scripts have run, the URLs that it requested, and the browser's complaints."""
 
     links: Links
     requested: set[str]
+    complaints: list[str]
 
 
 def browser() -> str:
@@ -70,10 +72,10 @@ def browser() -> str:
 def visit(url: str, directory: Path) -> Visit:
     log = directory / "network.json"
     files = [f"--user-data-dir={directory / 'profile'}", f"--log-net-log={log}"]
-    done = subprocess.run(
-        [browser(), *OPTIONS, *files, "--dump-dom", url], capture_output=True, text=True, check=True, timeout=120
-    )
-    return Visit(Links(done.stdout), set(requests_of_the_page(url, json.loads(log.read_text()))))
+    command = [browser(), *OPTIONS, *files, "--enable-logging=stderr", "--dump-dom", url]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    complaints = [line for line in done.stderr.splitlines() if ":CONSOLE:" in line]
+    return Visit(Links(done.stdout), set(requests_of_the_page(url, json.loads(log.read_text()))), complaints)
 
 
 def requests_of_the_page(url: str, log: dict[str, list[dict[str, dict[str, str]]]]) -> list[str]:
@@ -86,7 +88,7 @@ def requests_of_the_page(url: str, log: dict[str, list[dict[str, dict[str, str]]
 def test_the_page_shows_every_operation_and_sends_no_request_to_another_host(
     service: Service, page: str, tmp_path: Path
 ) -> None:
-    links, requested = visit(service.url + page, tmp_path)
+    links, requested, complaints = visit(service.url + page, tmp_path)
     for operation in OPERATIONS:
         (tag,) = operation.spec["tags"]
         assert PAGES[page].format(tag=tag, operation=operation.spec["operationId"]) in links.linked
@@ -94,6 +96,21 @@ def test_the_page_shows_every_operation_and_sends_no_request_to_another_host(
     loaded = {urljoin(service.url, address) for address in links.loaded if not address.startswith(("data:", "#"))}
     foreign = [address for address in loaded | requested if not address.startswith(f"{service.url}/")]
     assert foreign == []
+    # The browser complains about a request that the Content-Security-Policy forbids.
+    assert complaints == []
+
+
+def test_the_root_says_where_the_documentation_is(service: Service) -> None:
+    response = service.http.get("/")
+    assert (response.status_code, response.headers["cache-control"]) == (200, "no-cache")
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["x-request-id"]
+    body = response.json()
+    assert (body.pop("name"), body.pop("version")) == ("Taskwell", taskwell.__version__)
+    assert body.keys() == {"docs", "redoc", "openapi", "health"}
+    assert {name: service.http.get(path).status_code for name, path in body.items()} == dict.fromkeys(body, 200)
+    assert service.http.head("/").headers["content-length"] == response.headers["content-length"]
 
 
 @pytest.mark.parametrize("page", PAGES)

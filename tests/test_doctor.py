@@ -234,7 +234,7 @@ def test_the_file_of_another_program_is_not_changed(tmp_path: Path) -> None:
 def test_a_file_that_is_not_a_database_is_recognised(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("Buy milk. " * 200)
     done = run(tmp_path, "doctor", **production("sqlite:///notes.txt"))
-    assert "file is not a database -> name a Taskwell database" in only_failure(done, "durability")
+    assert "notes.txt is not an SQLite database -> correct the path" in only_failure(done, "durability")
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,7 +332,7 @@ def test_a_good_key_set_is_reported_with_its_keys_the_time_and_the_clock(
     done = run(tmp_path, "doctor", DATABASE_URL=migrated, BETTER_AUTH_URL=auth.origin)
     assert (done.returncode, lines(done.stdout, "ok")[-3:]) == (0, ["auth", "key set", "clock"])
     assert f"1 usable (Ed25519/EdDSA) from {auth.origin}/api/auth/jwks in 0." in done.stdout
-    assert f'iss "{auth.origin}" and aud "{auth.origin}"' in done.stdout
+    assert f'must have iss "{auth.origin}" and must have aud "{auth.origin}"' in done.stdout
 
 
 def test_ignored_keys_are_named() -> None:
@@ -436,6 +436,13 @@ def test_a_good_token_is_accepted_from_standard_input(
         'accepted: its user is "alice", whose tasks are at /api/alice/tasks; it is valid for 15 minutes' in done.stdout
     )
     assert token.rpartition(".")[2] not in done.stdout
+
+
+def test_the_scopes_of_an_oauth_access_token_are_listed(signer: Signer, auth: AuthServer) -> None:
+    token = signer.token("alice", {"typ": "at+jwt"}, scope="openid tasks:read")
+    said = _diagnosis(_settings(auth.origin), token)
+    assert lines(said, "fail") == []
+    assert 'it is an OAuth access token with the scopes ["tasks:read"]' in said
 
 
 def _refused(signer: Signer) -> dict[str, tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""What was acknowledged is kept, however the process ends."""
+"""Acknowledged writes survive, however the process ends."""
 
 import itertools
 import signal
@@ -41,7 +41,7 @@ def database(request: pytest.FixtureRequest, new_database_url: Callable[[str], s
 
 @dataclass
 class Writer:
-    """A client that writes until nobody answers, and remembers what it was told."""
+    """A client that writes until the service is gone, and records every acknowledged result."""
 
     client: Client
     requests: int = 0
@@ -64,11 +64,11 @@ class Writer:
     def _send(self, method: str, path: int | str, json: Json | None) -> httpx2.Response:
         self.requests += 1
         self.in_flight = (method, path, json)
-        answer = self.client.request(method, path, json=json)
-        assert answer.is_success, answer.text
+        response = self.client.request(method, path, json=json)
+        assert response.is_success, response.text
         self.acknowledged += 1
         self.in_flight = ("", "", None)
-        return answer
+        return response
 
     def _create(self, number: int) -> None:
         task = self._send("POST", "", {"title": f"task {number}", "description": "as sent"}).json()
@@ -83,14 +83,14 @@ class Writer:
         self.deleted.add(task_id)
 
     def lost(self, found: dict[int, Json]) -> list[object]:
-        """What was acknowledged and is not so. The one write in flight may have happened or not."""
+        """Returns acknowledged writes that `found` contradicts. The one write in flight may have happened or not."""
         method, path, changes = self.in_flight
         lost: list[object] = [*(self.deleted & found.keys())]
         for task_id, task in self.tasks.items():
             now = found.get(task_id)
             if task_id == path:
-                may_be = [None] if method == "DELETE" else [task["title"], (changes or {})["title"]]
-                if (now and now["title"]) not in may_be and now != task:
+                allowed = [None] if method == "DELETE" else [task["title"], (changes or {})["title"]]
+                if (now and now["title"]) not in allowed and now != task:
                     lost.append((task, now))
             elif now != task:
                 lost.append((task, now))
@@ -133,7 +133,7 @@ def test_nothing_acknowledged_is_lost_when_the_process_is_killed(
     assert execute(database, INCONSISTENT) == []
 
 
-def test_sqlite_writes_to_the_disk_before_it_says_so(new_database_url: Callable[[str], str]) -> None:
+def test_sqlite_writes_to_disk_before_it_acknowledges(new_database_url: Callable[[str], str]) -> None:
     url = parse_database_url(new_database_url("sqlite"))
     assert isinstance(url, SQLiteURL)
     with closing(sqlite.connect(url.path)) as connection:
@@ -145,7 +145,7 @@ BODY = b'{"title": "Buy milk"}'
 
 
 def _half_a_request(server: Server) -> socket.socket:
-    """A request whose head the service has read, as it asks for the body; the body's last byte is still to come."""
+    """Sends a request without the last byte of its body. The service has read the head, as it asked for the body."""
     url = httpx2.URL(server.url)
     connection = socket.create_connection((url.host, url.port or 80), timeout=15)
     head = (
@@ -158,7 +158,7 @@ def _half_a_request(server: Server) -> socket.socket:
     return connection
 
 
-def test_requests_in_flight_are_finished_when_the_service_is_told_to_end(database: str, tmp_path: Path) -> None:
+def test_requests_in_flight_are_completed_when_the_service_is_told_to_stop(database: str, tmp_path: Path) -> None:
     with serving(tmp_path, **production(database)) as server:
         connections = [_half_a_request(server) for _ in range(10)]
         ending = threading.Thread(target=server.end)
@@ -167,11 +167,11 @@ def test_requests_in_flight_are_finished_when_the_service_is_told_to_end(databas
             time.sleep(0.02)
         for connection in connections:
             connection.sendall(BODY[-1:])
-        answers = [connection.recv(4096) for connection in connections]
+        responses = [connection.recv(4096) for connection in connections]
         ending.join()
         for connection in connections:
             connection.close()
         assert server.process.returncode == 0
         assert "Traceback" not in server.log.read_text()
-    assert [answer[:12] for answer in answers] == [b"HTTP/1.1 201"] * len(connections)
+    assert [response[:12] for response in responses] == [b"HTTP/1.1 201"] * len(connections)
     assert execute(database, "SELECT count(*) FROM task") == [(len(connections),)]

@@ -1,4 +1,4 @@
-"""Past one process, one machine, one database server: what docs/performance.md says of it."""
+"""Growing beyond one process and one database server, as docs/performance.md describes it."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from support.service import Client, running, use_every_endpoint
 from taskwell.database.urls import parse_database_url
 from taskwell.migrations.runner import upgrade
 
-# Every table's key and every unique index would have to begin with, or hold, what the rows are distributed by.
+# A distributed database requires the distribution column, `user_id`, in every primary key and unique index.
 DISTRIBUTED = "ALTER TABLE task DROP CONSTRAINT task_pkey, ADD PRIMARY KEY (user_id, id)"
 
 
@@ -20,7 +20,7 @@ DISTRIBUTED = "ALTER TABLE task DROP CONSTRAINT task_pkey, ADD PRIMARY KEY (user
 def primary() -> Iterator[PostgresServer]:
     binaries = find_binaries()
     if binaries is None:
-        pytest.skip("there are no programs of PostgreSQL")
+        pytest.skip("no PostgreSQL")
     server = PostgresServer(binaries)
     server.wait_until_ready()
     upgrade(parse_database_url(server.url))
@@ -54,12 +54,12 @@ def test_a_service_on_a_replica_reads_and_refuses_to_write(primary: PostgresServ
         assert there.titles() == alice.titles()
         assert reader.http.get("/health/ready").status_code == 200
         for method, path in (("POST", ""), ("PUT", task["id"]), ("PATCH", task["id"]), ("DELETE", task["id"])):
-            answer = there.request(method, path, json={"title": "no", "complete": True})
-            assert_problem(answer, 500, "DATABASE_ERROR")
+            response = there.request(method, path, json={"title": "no", "complete": True})
+            assert_problem(response, 500, "DATABASE_ERROR")
         assert alice.request("GET", task["id"]).json() == task
 
 
-def test_two_services_are_one_to_their_users(new_migrated_url: Callable[[str], str]) -> None:
+def test_users_cannot_tell_two_services_on_one_database_apart(new_migrated_url: Callable[[str], str]) -> None:
     url = new_migrated_url("postgres")
     with running("one", migrate=False, DATABASE_URL=url) as one, running("two", migrate=False, DATABASE_URL=url) as two:
         alice = one.client()
@@ -70,12 +70,12 @@ def test_two_services_are_one_to_their_users(new_migrated_url: Callable[[str], s
             assert there.request("GET", task["id"]).json() == task
             changed = there.request("PATCH", task["id"], json={"complete": True})
             assert here.request("GET", task["id"]).json() == changed.json()
-    # One was taken by each creation, the next by its change.
+    # Each creation uses one revision, and its change the next.
     assert execute(url, "SELECT revision FROM task ORDER BY updated_at") == [(2 * n + 2,) for n in range(20)]
 
 
-def test_no_statement_needs_a_key_across_users(new_migrated_url: Callable[[str], str]) -> None:
-    """What distributes rows by `user_id` wants it in the primary key; the service does not notice."""
+def test_the_service_works_when_every_key_begins_with_the_user(new_migrated_url: Callable[[str], str]) -> None:
+    """A database that distributes rows by `user_id` requires it in the primary key. The service works all the same."""
     url = new_migrated_url("postgres")
     execute(url, DISTRIBUTED)
     with running("distributed", migrate=False, DATABASE_URL=url) as service:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from support.auth_server import AuthServer, body, key_set
-from support.hostile import hostile_tokens
+from support.hostile import hostile_tokens, tokens_without_scope
 from support.problem import assert_problem
 from support.service import SECRET, Client, Service, running
 from support.tokens import Signer, jwk, private_key
@@ -84,7 +84,7 @@ def test_no_hostile_token_is_accepted_or_logged(protected: ProtectedService, cap
     caplog.set_level(logging.DEBUG)
     client = protected.service.client("alice")
     forms = hostile_tokens(protected.signer, "alice")
-    assert len(forms) >= 150
+    assert len(forms) >= 180
     accepted = [name for name, token in forms.items() if _send(client, token)[0] != 401]
     assert accepted == []
     log = caplog.text
@@ -92,6 +92,17 @@ def test_no_hostile_token_is_accepted_or_logged(protected: ProtectedService, cap
     for name, token in forms.items():
         assert len(token) < 40 or token not in log, name
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_no_access_token_without_the_scope_is_accepted(protected: ProtectedService) -> None:
+    client = protected.service.client("alice")
+    tokens = tokens_without_scope(protected.signer, "alice")
+    assert len(tokens) >= 100
+    for name, token in tokens.items():
+        response = client.http.get(client.home, headers={"Authorization": f"Bearer {token}"})
+        assert response.status_code == 403, name
+        assert_problem(response, 403, "AUTH_FORBIDDEN")
+        assert response.headers["www-authenticate"] == 'Bearer error="insufficient_scope", scope="tasks:read"', name
 
 
 def test_a_hostile_token_costs_less_than_50_ms_of_cpu(protected: ProtectedService) -> None:

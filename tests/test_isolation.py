@@ -1,4 +1,4 @@
-"""Nobody reaches another user's tasks, or learns whether there are any."""
+"""Nobody can reach another user's tasks or learn whether they exist."""
 
 import base64
 import json
@@ -14,8 +14,9 @@ from support.service import SECRET, Client, Service, sign
 from taskwell.app import create_app
 from taskwell.settings import Settings
 
-# Every route there is. A new one belongs to one of the two; a test fails until it says to which.
+# Every route is in one of these two sets. A test fails until a new route is added to one of them.
 OPEN = {
+    ("GET", "/"),
     ("GET", "/health"),
     ("GET", "/health/ready"),
     ("GET", "/docs"),
@@ -34,7 +35,7 @@ OWNED = {
 BODY = {"title": "stolen", "description": None, "complete": True}
 
 
-def test_every_route_is_either_open_or_its_users_own() -> None:
+def test_every_route_is_either_open_or_guarded() -> None:
     app = create_app(Settings.read({"DATABASE_URL": "sqlite:///never-opened.db", "BETTER_AUTH_SECRET": SECRET}))
     routes = {
         (method, str(route.path).replace(":segment", ""))
@@ -79,52 +80,56 @@ def _refused_credentials(user: str) -> dict[str, tuple[str | None, int, str]]:
 
 @pytest.mark.parametrize(("method", "path"), sorted(OWNED))
 @pytest.mark.parametrize("credential", _refused_credentials(""))
-def test_no_route_opens_without_its_users_own_token(alice: Client, method: str, path: str, credential: str) -> None:
+def test_guarded_routes_refuse_every_token_but_their_users_own(
+    alice: Client, method: str, path: str, credential: str
+) -> None:
     task = alice.create()
     header, status, code = _refused_credentials(alice.user)[credential]
     url = path.format(user_id=alice.user, task_id=task["id"])
     headers = {} if header is None else {"Authorization": header}
     for options in ({"json": BODY}, {"content": b"not json"}, {}):
-        answer = alice.http.request(method, url, headers=headers, **options)
-        assert_problem(answer, status, code)
-        challenge = answer.headers.get("www-authenticate", "")
+        response = alice.http.request(method, url, headers=headers, **options)
+        assert_problem(response, status, code)
+        challenge = response.headers.get("www-authenticate", "")
         assert challenge.startswith("Bearer") == (status == 401)
         assert ("invalid_token" in challenge) == (code == "AUTH_INVALID")
     assert alice.request("GET").json() == {"tasks": [task], "count": 1}
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"])
-def test_a_method_that_a_path_does_not_have_is_no_way_round(alice: Client, mallory: Client, method: str) -> None:
+def test_an_unsupported_method_does_not_bypass_the_guard(alice: Client, mallory: Client, method: str) -> None:
     assert_problem(alice.http.request(method, alice.home), 401, "AUTH_MISSING")
     assert_problem(mallory.request(method, alice.home), 403, "AUTH_FORBIDDEN")
     assert_problem(alice.request(method, alice.home), 405, "METHOD_NOT_ALLOWED")
 
 
 @pytest.mark.parametrize(("method", "path"), sorted(OPEN))
-def test_open_routes_ask_for_no_token(service: Service, method: str, path: str) -> None:
+def test_open_routes_need_no_token(service: Service, method: str, path: str) -> None:
     path = path.replace("/docs/assets", "/docs/assets/swagger-ui.css")
     assert service.http.request(method, path).status_code == 200
 
 
 @pytest.mark.parametrize(("method", "path"), sorted(OWNED))
 def test_a_stranger_cannot_tell_whether_a_task_exists(alice: Client, mallory: Client, method: str, path: str) -> None:
-    there, not_there = alice.create()["id"], 2**62
-    answers = [
+    existing, missing = alice.create()["id"], 2**62
+    responses = [
         mallory.request(method, path.format(user_id=alice.user, task_id=task_id), json=BODY)
-        for task_id in (there, not_there)
+        for task_id in (existing, missing)
     ]
-    for answer in answers:
-        assert_problem(answer, 403, "AUTH_FORBIDDEN")
+    for response in responses:
+        assert_problem(response, 403, "AUTH_FORBIDDEN")
 
 
-def _lasting(answer: httpx2.Response) -> tuple[int, list[tuple[str, str]], dict[str, object]]:
-    """All of an answer but the moment it was given, which no two answers share."""
-    headers = [(name, value) for name, value in answer.headers.multi_items() if name != "date"]
-    return answer.status_code, headers, answer.json() | {"timestamp": ""}
+def _without_time(response: httpx2.Response) -> tuple[int, list[tuple[str, str]], dict[str, object]]:
+    """Everything in a response except its time, which always differs."""
+    headers = [(name, value) for name, value in response.headers.multi_items() if name != "date"]
+    return response.status_code, headers, response.json() | {"timestamp": ""}
 
 
 @pytest.mark.parametrize(("method", "path"), sorted(route for route in OWNED if "{task_id}" in route[1]))
-def test_anothers_task_is_like_one_that_never_was(alice: Client, mallory: Client, method: str, path: str) -> None:
+def test_another_users_task_looks_like_one_that_never_existed(
+    alice: Client, mallory: Client, method: str, path: str
+) -> None:
     deleted = mallory.create()["id"]
     mallory.request("DELETE", deleted)
     same = {"X-Request-ID": "the-same"}
@@ -133,10 +138,10 @@ def test_anothers_task_is_like_one_that_never_was(alice: Client, mallory: Client
         for task_id in (alice.create()["id"], 2**62, deleted)
     ]
     assert theirs.status_code == 404
-    assert _lasting(theirs) == _lasting(never) == _lasting(gone)
+    assert _without_time(theirs) == _without_time(never) == _without_time(gone)
 
 
-def test_lists_hold_nobody_elses_tasks(alice: Client, mallory: Client) -> None:
+def test_a_list_contains_only_its_users_tasks(alice: Client, mallory: Client) -> None:
     mine, theirs = alice.create("mine"), mallory.create("theirs")
     for query in ({}, {"complete": "false"}, {"offset": 0, "limit": 1000}):
         assert alice.request("GET", params=query).json() == {"tasks": [mine], "count": 1}
@@ -144,12 +149,12 @@ def test_lists_hold_nobody_elses_tasks(alice: Client, mallory: Client) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["bearer", "BEARER", "Bearer", "Bearer  "])
-def test_the_schemes_name_is_case_insensitive(alice: Client, scheme: str) -> None:
+def test_the_scheme_of_the_authorization_header_is_case_insensitive(alice: Client, scheme: str) -> None:
     assert alice.request("GET", headers={"Authorization": f"{scheme} {sign(alice.user)}"}).status_code == 200
 
 
 @pytest.mark.parametrize("claims", [{"user_id": "{user}"}, {"user_id": "{user}", "sub": None}, {"user_id": None}])
-def test_the_user_is_user_id_or_else_sub(alice: Client, claims: dict[str, str | None]) -> None:
+def test_the_user_is_the_user_id_claim_or_else_sub(alice: Client, claims: dict[str, str | None]) -> None:
     named: dict[str, Any] = {name: value and value.format(user=alice.user) for name, value in claims.items()}
     token = sign(alice.user, **named)
     assert alice.request("GET", headers={"Authorization": f"Bearer {token}"}).status_code == 200
@@ -162,5 +167,5 @@ def test_two_authorization_headers_are_refused(alice: Client) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["user_id=", "token=", "access_token="])
-def test_a_token_in_the_query_is_no_credential(alice: Client, prefix: str) -> None:
+def test_a_token_in_the_query_is_not_accepted(alice: Client, prefix: str) -> None:
     assert_problem(alice.http.get(f"{alice.home}?{prefix}{sign(alice.user)}"), 401, "AUTH_MISSING")

@@ -7,13 +7,17 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from http.server import BaseHTTPRequestHandler
+from ipaddress import ip_network
 
 import httpx2
 import pytest
 
+import taskwell
 from support.auth_server import AuthServer, Behaviour, body, key_set
+from support.service import running
 from support.tokens import jwk, private_key
 from taskwell.app import keys_from
+from taskwell.auth import addresses
 from taskwell.auth.jwks_client import (
     BUCKET_SECONDS,
     BUCKET_SIZE,
@@ -437,6 +441,69 @@ def test_keys_from_this_machine_are_not_fetched_through_a_proxy(monkeypatch: pyt
         assert proxy.requests == []
 
     _run(test)
+
+
+def test_the_key_set_is_fetched_under_the_name_and_version_of_the_service() -> None:
+    async def test() -> None:
+        with AuthServer(key_set(OLD)) as server:
+            async with _key_set_of(server) as keys:
+                await keys.refresh()
+        assert server.user_agents == [f"taskwell/{taskwell.__version__}"]
+
+    _run(test)
+
+
+def test_plain_http_from_an_address_that_is_not_private_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        with AuthServer(key_set(OLD)) as server:
+            async with httpx2.AsyncClient() as client:
+                fetch = fetch_from(server.origin, client)
+                assert await fetch()
+                # No address on this machine is public, so the test makes one that is.
+                monkeypatch.setattr(addresses, "_PRIVATE_NETWORKS", (ip_network("10.0.0.0/8"),))
+                with pytest.raises(
+                    FetchFailed, match=r"is plain http from 127\.0\.0\.1, which is not a private address"
+                ):
+                    await fetch()
+
+    _run(test)
+
+
+def test_a_host_that_the_operator_names_may_have_its_key_set_on_plain_http(
+    new_database_url: Callable[[str], str],
+) -> None:
+    # This address is loopback, but not one of the names of this machine that need no setting.
+    with AuthServer(key_set(NEW), "127.0.0.2") as server:
+        settings = {
+            "BETTER_AUTH_URL": "https://app.example",
+            "JWT_JWKS_URL": f"{server.origin}/api/auth/jwks",
+            "TASKWELL_ALLOW_HTTP_KEY_SET": "127.0.0.2",
+            "BETTER_AUTH_SECRET": "",
+        }
+        with running("sqlite", DATABASE_URL=new_database_url("sqlite"), **settings) as service:  # type: ignore[arg-type]
+            for _ in range(50):
+                if service.http.get("/health/ready").status_code == 200:
+                    break
+                time.sleep(0.1)
+            assert service.http.get("/health/ready").status_code == 200
+        assert server.requests == ["/api/auth/jwks"]
+
+
+PRIVATE = [
+    "127.0.0.1", "127.8.9.10", "10.0.0.1", "10.255.255.255", "172.16.0.1", "172.31.255.255", "192.168.1.5", "100.64.0.1",
+    "::1", "fc00::1", "fd12:3456::1", "::ffff:10.0.0.1",
+]  # fmt: skip
+NOT_PRIVATE = [
+    "8.8.8.8", "172.15.0.1", "172.32.0.1", "192.169.0.1", "100.63.255.255", "100.128.0.1", "169.254.169.254", "0.0.0.1",
+    "255.255.255.255", "224.0.0.1", "2001:db8::1", "2606:4700::1111", "fe80::1", "::", "::ffff:8.8.8.8", "64:ff9b::a00:1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("address", "private"), [*((one, True) for one in PRIVATE), *((one, False) for one in NOT_PRIVATE)]
+)
+def test_only_private_and_loopback_addresses_count_as_private(address: str, *, private: bool) -> None:
+    assert addresses.is_private(address) is private
 
 
 def test_startup_does_not_wait_for_an_auth_server_that_is_down() -> None:

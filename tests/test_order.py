@@ -1,4 +1,7 @@
-"""What is decided first: who asks, then the body, then the task. A refused request costs neither body nor database."""
+"""The order of decisions: authenticate, then check the body, then look for the task.
+
+A refused request costs neither a body nor a database connection.
+"""
 
 import anyio
 import pytest
@@ -23,7 +26,7 @@ BODIES: list[dict[str, object]] = [
 @pytest.mark.parametrize("options", BODIES)
 @pytest.mark.parametrize("task_id", ["1", "0", "abc"])
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
-def test_who_asks_is_decided_before_anything_else(
+def test_requests_are_authenticated_before_anything_else(
     alice: Client, mallory: Client, method: str, task_id: str, options: dict[str, object]
 ) -> None:
     path = f"{alice.home}/{task_id}"
@@ -32,7 +35,7 @@ def test_who_asks_is_decided_before_anything_else(
 
 
 async def _statuses_without_body_or_database(settings: Settings) -> tuple[list[int], int]:
-    """Refused requests, to the application itself: their statuses, and how often a body was asked for."""
+    """Sends refused requests straight to the application. Returns their statuses and the number of reads of a body."""
     app = create_app(settings)
     statuses: list[int] = []
     reads = 0
@@ -82,17 +85,17 @@ def _closed_port_settings() -> Settings:
 
 
 def test_a_refused_request_reads_no_body_and_takes_no_connection() -> None:
-    # There is no database at all: whoever took a connection would get a 500.
+    # No database is running, so a request that takes a connection would get 500.
     settings = _closed_port_settings()
     statuses, reads = anyio.run(_statuses_without_body_or_database, settings)
     assert statuses == [401, 401, 403] * 5
     assert reads == 0
 
 
-def test_the_database_of_that_test_is_really_not_there() -> None:
-    async def ask() -> None:
+def test_the_database_of_the_test_above_cannot_be_reached() -> None:
+    async def connect() -> None:
         async with database_from(_closed_port_settings()) as database:
             await database.prepare(text("SELECT 1"))()
 
     with pytest.raises(DatabaseError):
-        anyio.run(ask)
+        anyio.run(connect)

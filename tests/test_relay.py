@@ -1,4 +1,4 @@
-"""The network of the tests fails as it is told, or tests of faults would prove nothing."""
+"""The faulty network of the tests fails exactly as told. Otherwise tests of faults would prove nothing."""
 
 import asyncio
 import socket
@@ -19,7 +19,7 @@ PARSE = b"P\x00\x00\x00\x06\x00\x00"
 
 @pytest.fixture
 def echo() -> Iterator[str]:
-    """The address of a server that says what it hears."""
+    """The address of a server that sends back what it receives."""
     with socket.create_server(("127.0.0.1", 0)) as entrance:
         threading.Thread(target=_accept, args=[entrance], daemon=True).start()
         yield f"tcp://127.0.0.1:{entrance.getsockname()[1]}"
@@ -63,12 +63,12 @@ def _is_silent(client: socket.socket) -> bool:
     return False
 
 
-def test_what_is_said_comes_through(relay: Relay) -> None:
+def test_bytes_pass_in_both_directions(relay: Relay) -> None:
     with _connect(relay) as client:
         assert _ask(client) == b"ping"
 
 
-def test_closed_it_refuses_and_open_it_accepts_on_the_same_port(relay: Relay) -> None:
+def test_a_closed_relay_refuses_connections_until_it_opens_again(relay: Relay) -> None:
     with _connect(relay) as client:
         _ask(client)
         relay.close()
@@ -80,14 +80,14 @@ def test_closed_it_refuses_and_open_it_accepts_on_the_same_port(relay: Relay) ->
         assert _ask(client) == b"ping"
 
 
-def test_connections_end_in_order_where_they_are_cut(relay: Relay) -> None:
+def test_a_cut_ends_connections_in_an_orderly_way(relay: Relay) -> None:
     with _connect(relay) as client:
         _ask(client)
         relay.cut()
         assert client.recv(1) == b""
 
 
-def test_connections_break_where_they_are_reset(relay: Relay) -> None:
+def test_a_reset_breaks_connections(relay: Relay) -> None:
     with _connect(relay) as client:
         _ask(client)
         relay.reset()
@@ -95,7 +95,7 @@ def test_connections_break_where_they_are_reset(relay: Relay) -> None:
             client.recv(1)
 
 
-def test_in_a_black_hole_connections_stay_open_until_what_was_sent_comes_out(relay: Relay) -> None:
+def test_a_black_hole_keeps_connections_open_and_delivers_their_bytes_afterwards(relay: Relay) -> None:
     with _connect(relay) as before:
         _ask(before)
         relay.black_hole()
@@ -109,7 +109,7 @@ def test_in_a_black_hole_connections_stay_open_until_what_was_sent_comes_out(rel
 
 
 @pytest.mark.parametrize("delay", [{"to_server": 0.1}, {"to_client": 0.1}])
-def test_each_direction_takes_its_time(relay: Relay, delay: dict[str, float]) -> None:
+def test_each_direction_can_be_delayed(relay: Relay, delay: dict[str, float]) -> None:
     with _connect(relay) as client:
         _ask(client)
         relay.delay(**delay)
@@ -118,7 +118,7 @@ def test_each_direction_takes_its_time(relay: Relay, delay: dict[str, float]) ->
         assert time.monotonic() - started >= 0.1
 
 
-def test_what_is_sent_later_does_not_come_sooner(relay: Relay) -> None:
+def test_a_shorter_delay_does_not_change_the_order_of_bytes(relay: Relay) -> None:
     with _connect(relay) as client:
         assert _ask(client, b"!") == b"!"
         relay.delay(to_server=0.1)
@@ -130,7 +130,7 @@ def test_what_is_sent_later_does_not_come_sooner(relay: Relay) -> None:
 
 
 @pytest.mark.parametrize("then", ["cut", "silence"])
-def test_one_reply_is_lost_and_only_one(relay: Relay, then: Literal["cut", "silence"]) -> None:
+def test_exactly_one_reply_is_lost(relay: Relay, then: Literal["cut", "silence"]) -> None:
     with _connect(relay) as client, _connect(relay) as other:
         lost = relay.swallow(lambda request: b"create" in request, then=then)
         assert _ask(client) == b"ping"
@@ -142,6 +142,43 @@ def test_one_reply_is_lost_and_only_one(relay: Relay, then: Literal["cut", "sile
         assert lost.wait(5)
         assert _is_silent(client) if then == "silence" else client.recv(1) == b""
         assert _ask(other, b"create") == b"create"
+
+
+@pytest.mark.parametrize("silently", [True, False])
+def test_forgotten_connections_fail_their_next_request_and_end_when_restored(
+    relay: Relay,
+    silently: bool,  # noqa: FBT001
+) -> None:
+    with _connect(relay) as client:
+        _ask(client)
+        relay.forget(silently=silently)
+        assert _is_silent(client)
+        client.sendall(b"ping")
+        if silently:
+            assert _is_silent(client)
+        else:
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+        relay.restore()
+        _until(lambda: relay.connections_open == 0)
+    with _connect(relay) as client:
+        assert _ask(client) == b"ping"
+
+
+def test_restoring_ends_forgotten_connections_on_the_side_of_the_server() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as entrance,
+        Relay(f"tcp://127.0.0.1:{entrance.getsockname()[1]}") as relay,
+    ):
+        with _connect(relay) as client:
+            server, _ = entrance.accept()
+            client.sendall(b"ping")
+            assert server.recv(4) == b"ping"
+            relay.forget(silently=True)
+        with server:
+            assert _is_silent(server)
+            relay.restore()
+            assert server.recv(1) == b""
 
 
 def test_connections_are_counted(relay: Relay) -> None:
@@ -160,7 +197,7 @@ def _until(holds: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_a_request_and_its_answer_are_one_round_trip_however_they_are_cut_up(relay: Relay) -> None:
+def test_a_request_and_its_reply_are_one_round_trip_however_they_are_split(relay: Relay) -> None:
     with _connect(relay) as client:
         relay.delay(to_server=0.2)
         for _ in range(4):
@@ -174,7 +211,9 @@ def test_a_request_and_its_answer_are_one_round_trip_however_they_are_cut_up(rel
 
 
 @pytest.mark.parametrize("engine", ["postgres", "postgres-tls", "postgres-pooler"])
-def test_a_statement_is_one_round_trip_encrypted_or_not(new_database_url: Callable[[str], str], engine: str) -> None:
+def test_a_statement_is_one_round_trip_with_and_without_encryption(
+    new_database_url: Callable[[str], str], engine: str
+) -> None:
     with Relay(new_database_url(engine)) as relay:
         assert asyncio.run(_round_trips(relay)) == 3
 
@@ -199,5 +238,5 @@ async def _round_trips(relay: Relay) -> int:
         (b"\x16\x03\x01\x02", False),
     ],
 )
-def test_what_runs_a_statement_is_told_from_what_prepares_one(request_: bytes, runs: bool) -> None:  # noqa: FBT001
+def test_running_a_statement_is_distinguished_from_preparing_it(request_: bytes, runs: bool) -> None:  # noqa: FBT001
     assert executes(request_) is runs

@@ -85,10 +85,10 @@ def test_the_server_plans_a_named_statement_once(
         client = service.client()
         task = client.create()
         client.request("GET", task["id"])
-        (session,) = [one for one in service.state["tasks"]._get._pool._places.idle if one]
+        (connection,) = [one for one in service.state["tasks"]._get._pool._slots.idle if one]
         known = asyncio.run_coroutine_threadsafe(
-            session.connection.fetch("SELECT name FROM pg_prepared_statements WHERE name <> ''"),
-            session.connection._loop,
+            connection.driver.fetch("SELECT name FROM pg_prepared_statements WHERE name <> ''"),
+            connection.driver._loop,
         ).result(10)
     assert bool(known) == named
 

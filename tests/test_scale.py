@@ -1,7 +1,7 @@
-"""A million tasks: every statement finds its rows by an index, and reads about as much as it answers.
+"""With a million tasks, every statement finds its rows by an index and reads little more than it returns.
 
-That is asserted on plans and on what they touched, never on time: of an ordinary user, whose rows lie each on a page of
-its own, and of one who has a hundred times as many, all of them older than anybody else's.
+The tests check plans and the pages or instructions they used, never time. They look at an ordinary user, whose rows
+each lie on a page of their own, and at a user with a hundred times as many rows, all older than anybody else's.
 """
 
 import asyncio
@@ -15,13 +15,25 @@ from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy.sql.base import Executable
 
 from taskwell.database import postgres, sqlite
 from taskwell.database.interface import CompiledStatement, compile_statement
 from taskwell.database.schema import SCHEMA
 from taskwell.database.urls import SQLiteURL, parse_database_url
 from taskwell.migrations.runner import upgrade
-from test_statements import STATEMENTS
+from taskwell.tasks import statements
+
+STATEMENTS: dict[str, Executable] = {
+    "create_task": statements.create_task,
+    "get_created_task": statements.get_created_task,
+    "get_task": statements.get_task,
+    "change_task": statements.change_task,
+    "delete_task": statements.delete_task,
+    "list_tasks": statements.list_tasks(by_state=False),
+    "list_tasks_by_state": statements.list_tasks(by_state=True),
+}
+
 
 Values = dict[str, object]
 Plan = dict[str, Any]
@@ -29,7 +41,7 @@ Plan = dict[str, Any]
 ORDINARY, HEAVY = "user-7", "heavy"
 
 FILL = (
-    # The product scatters what is complete and what is deleted.
+    # Multiplying by 2654435761 (Knuth's hash) scatters the complete and the deleted tasks.
     """
     INSERT INTO task (user_id, title, complete, created_at, updated_at, deleted_at, revision, creation_key)
     WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 1100000)
@@ -46,14 +58,14 @@ FILL = (
     "INSERT INTO owner (user_id, revision, epoch) SELECT user_id, max(revision), 1 FROM task GROUP BY user_id",
 )
 
-# Of a user the last task that is not complete, so that each write finds something to do, and how many there are.
-SOME = """
+# A user's last task that is not complete, so that each write has something to change, and the number of live tasks.
+TASK_AND_COUNT = """
     SELECT max(CASE WHEN NOT complete THEN id END), count(*) FROM task WHERE user_id = '{}' AND deleted_at IS NULL
 """
 
 
 def _cases() -> Iterator[tuple[str, str, int]]:
-    """Each statement, for each user, with the number of rows it may give."""
+    """Yields each statement, for each user, with the maximum number of rows it may return."""
     for name, owner in product(STATEMENTS, (ORDINARY, HEAVY)):
         for rows in (50, 1000) if name.startswith("list_") else (1,):
             yield name, owner, rows
@@ -85,38 +97,39 @@ FOUND_BY_ON_POSTGRES = {
     "list_tasks_by_state": {"task_newest", "owner_pkey"},
 }
 
-# What a statement touches besides a page for each row: the way down each index, and for a write the owner's row.
+# Pages that a statement reads beside one for each row: the path down each index and, for a write, the owner's row.
 PAGES = 40
 
-# A plan does not tell what a function reads by a plan of its own.
+# The plan of a statement does not show the plans inside the functions it calls. This counter includes them.
 SCANS = "SELECT sum(seq_scan) FROM pg_stat_xact_user_tables"
 
 
-def test_on_postgres_every_statement_reads_about_as_much_as_it_answers(
+@pytest.mark.slow
+def test_every_postgres_statement_reads_little_more_than_it_returns(
     new_database_url: Callable[[str], str], subtests: pytest.Subtests
 ) -> None:
     url = new_database_url("postgres")
     upgrade(parse_database_url(url))
-    asyncio.run(_judge_on_postgres(url, subtests))
+    asyncio.run(_check_on_postgres(url, subtests))
 
 
-async def _judge_on_postgres(url: str, subtests: pytest.Subtests) -> None:
+async def _check_on_postgres(url: str, subtests: pytest.Subtests) -> None:
     async with _crowded_postgres(url), _connected(url) as connection:
-        some = {owner: (await connection.fetch(SOME.format(owner)))[0] for owner in (ORDINARY, HEAVY)}
+        some = {owner: (await connection.fetch(TASK_AND_COUNT.format(owner)))[0] for owner in (ORDINARY, HEAVY)}
         for name, owner, rows in _cases():
             task_id, live = some[owner]
             compiled = compile_statement(STATEMENTS[name], postgres._DIALECT)
             arguments = compiled.arguments(_values(name, owner, task_id, rows))
-            # A prepared statement is planned for its values at first, and then for any.
+            # PostgreSQL plans a prepared statement for its values at first, and later once for all values.
             for mode in ("force_custom_plan", "force_generic_plan"):
                 with subtests.test(name, owner=owner, rows=rows, mode=mode):
                     plan, scans = await _explained(connection, compiled.sql, arguments, mode)
                     assert scans == 0
-                    _judge(plan, rows=rows, live=live)
+                    _check_plan(plan, rows=rows, live=live)
                     assert _indexes(plan) == FOUND_BY_ON_POSTGRES[name]
 
 
-def _judge(plan: Plan, *, rows: int, live: int) -> None:
+def _check_plan(plan: Plan, *, rows: int, live: int) -> None:
     counts = [part for part in _parts(plan) if part["Node Type"] == "Aggregate"]
     counting = [part for count in counts for part in _parts(count)]
     others = [part for part in _parts(plan) if part not in counting]
@@ -150,7 +163,10 @@ def _indexes(plan: Plan) -> set[str]:
 async def _explained(
     connection: asyncpg.Connection, sql: str, arguments: Sequence[object], mode: str
 ) -> tuple[Plan, int]:
-    """The plan as it was run, and undone, and the scans of whole tables. Of two runs, as the first reads the catalogue, too."""
+    """Runs a statement, rolls it back, and returns its plan and its number of sequential scans.
+
+    It runs twice, because the first run also reads the catalogue.
+    """
     literals = ", ".join(f"'{value}'" for value in arguments)
     await connection.execute(f"SET plan_cache_mode = {mode}; PREPARE it AS {sql}")
     for _ in range(2):
@@ -165,7 +181,7 @@ async def _explained(
 
 @asynccontextmanager
 async def _crowded_postgres(url: str) -> AsyncGenerator[None]:
-    """Fills the database, and empties it at the end. To make the indexes of all rows at once takes a third of the time."""
+    """Fills the database, and empties it at the end. Making the indexes after the rows takes a third of the time."""
     async with _connected(url) as connection:
         await connection.execute("ALTER TABLE task SET UNLOGGED; ALTER TABLE task DROP CONSTRAINT task_creation_key")
         indexes = await connection.fetch(
@@ -211,21 +227,22 @@ FOUND_BY_ON_SQLITE = {
     "list_tasks_by_state": {PAGE, COUNT, OWNER},
 }
 
-# A subquery, or a scan of what it gave.
+# A subquery, or a scan of its result.
 SUBQUERY = re.compile("SCALAR SUBQUERY|CO-ROUTINE|MATERIALIZE|SCAN (CONSTANT ROW|totals|page)")
 
-# Of SQLite's virtual machine: for a statement, for each row of its answer, and for each row that it counts.
-INSTRUCTIONS, INSTRUCTIONS_FOR_A_ROW, INSTRUCTIONS_FOR_COUNTING = 400, 40, 6
+# Maximum instructions of SQLite's virtual machine: per statement, per row it returns, and per row it counts.
+INSTRUCTIONS, INSTRUCTIONS_PER_ROW, INSTRUCTIONS_PER_COUNTED_ROW = 400, 40, 6
 
 
-def test_on_sqlite_every_statement_reads_about_as_much_as_it_answers(
+@pytest.mark.slow
+def test_every_sqlite_statement_reads_little_more_than_it_returns(
     new_database_url: Callable[[str], str], subtests: pytest.Subtests
 ) -> None:
     url = parse_database_url(new_database_url("sqlite"))
     assert isinstance(url, SQLiteURL)
     upgrade(url)
     with _crowded_sqlite(url) as connection:
-        some = {owner: connection.execute(SOME.format(owner)).fetchone() for owner in (ORDINARY, HEAVY)}
+        some = {owner: connection.execute(TASK_AND_COUNT.format(owner)).fetchone() for owner in (ORDINARY, HEAVY)}
         for name, owner, rows in _cases():
             with subtests.test(name, owner=owner, rows=rows):
                 task_id, live = some[owner]
@@ -233,8 +250,8 @@ def test_on_sqlite_every_statement_reads_about_as_much_as_it_answers(
                 values = _values(name, owner, task_id, rows)
                 assert _searches(connection, compiled, values) == FOUND_BY_ON_SQLITE[name]
                 counted = live if COUNT in FOUND_BY_ON_SQLITE[name] else 0
-                most = INSTRUCTIONS + INSTRUCTIONS_FOR_A_ROW * rows + INSTRUCTIONS_FOR_COUNTING * counted
-                assert _instructions(connection, compiled, values) <= most
+                maximum = INSTRUCTIONS + INSTRUCTIONS_PER_ROW * rows + INSTRUCTIONS_PER_COUNTED_ROW * counted
+                assert _instructions(connection, compiled, values) <= maximum
 
 
 def _searches(connection: sqlite3.Connection, compiled: CompiledStatement, values: Values) -> set[str]:
@@ -259,17 +276,17 @@ def _instructions(connection: sqlite3.Connection, compiled: CompiledStatement, v
 
 @contextmanager
 def _crowded_sqlite(url: SQLiteURL) -> Generator[sqlite3.Connection]:
-    """Fills the database, and removes it at the end. Its triggers are for writers, and would take as long again."""
+    """Fills the database, and removes it at the end. Triggers are dropped meanwhile; they would double the time."""
     with closing(sqlite.connect(url.path)) as connection:
         connection.executescript("PRAGMA synchronous = OFF; PRAGMA cache_size = -200000; BEGIN")
-        besides = connection.execute(
+        dropped = connection.execute(
             "SELECT type, name, sql FROM sqlite_schema WHERE tbl_name = 'task' AND type <> 'table' AND sql IS NOT NULL"
         ).fetchall()
-        for kind, name, _ in besides:
+        for kind, name, _ in dropped:
             connection.execute(f"DROP {kind} {name}")
         for statement in FILL:
             connection.execute(statement)
-        for _, _, definition in besides:
+        for _, _, definition in dropped:
             connection.execute(definition)
         connection.execute("COMMIT")
         yield connection

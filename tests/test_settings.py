@@ -193,7 +193,7 @@ def test_the_url_of_better_auth_determines_key_set_issuer_and_audience(
         ({"BETTER_AUTH_URL": "https://app.example:port"}, "BETTER_AUTH_URL: is not a URL"),
         ({"BETTER_AUTH_URL": "https://u:hunter2@app.example"}, "BETTER_AUTH_URL: is not a URL"),
         ({"JWT_JWKS_URL": "https://:hunter2@app.example"}, "JWT_JWKS_URL: is not a URL"),
-        ({"JWT_JWKS_URL": "https://app.example/\x01"}, "JWT_JWKS_URL: is not a URL"),
+        ({"JWT_JWKS_URL": "https://app.example/\x01"}, "JWT_JWKS_URL: has an invisible character"),
         ({"JWT_JWKS_URL": "https://app.example\\@b.example"}, "JWT_JWKS_URL: is not a URL"),
         ({"JWT_JWKS_URL": "https://app.example/a b"}, "JWT_JWKS_URL: is not a URL"),
         ({"BETTER_AUTH_URL": "https://app.example?a=b"}, "BETTER_AUTH_URL: has a query"),
@@ -227,6 +227,209 @@ def test_an_unsafe_auth_server_is_rejected(changes: dict[str, str], reason: str)
         Settings.read(GOOD | SITE | changes)
     assert str(refusal.value).startswith(reason)
     assert "hunter2" not in str(refusal.value)
+
+
+QUOTES = ['"{}"', "'{}'", "`{}`", "\u201c{}\u201d", "\u2018{}\u2019"]
+VARIABLES = [
+    "${SECRET_OF_PRODUCTION_FROM_THE_VAULT}",
+    "$(SECRET_OF_PRODUCTION_FROM_THE_VAULT)",
+    "{{ secrets.TASKWELL }}",
+]
+FLAWED_SECRETS = {
+    "is in quotes; remove them": [quotes.format(SECRET) for quotes in QUOTES],
+    "begins or ends with white space or a line break; remove it": [
+        f"{SECRET}\n", f"{SECRET}\r\n", f"{SECRET} ", f" {SECRET}", f"\t{SECRET}", f"{SECRET}\u00a0", f'"{SECRET}"\n',
+    ],
+    "has an invisible character; type": [
+        f"\ufeff{SECRET}", f"{SECRET}\u200b", f"{SECRET[:9]}\n{SECRET[9:]}", f"{SECRET}\x00", f"{SECRET}\udce9",
+        f"{SECRET[:9]}\u00ad{SECRET[9:]}",
+    ],
+    "has a comment after the value; remove the comment": [f"{SECRET} # of production", f"{SECRET}\t#1"],
+    "contains a variable such as ${NAME}, which is not replaced here": [*VARIABLES, f"{SECRET}${{X}}"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["BETTER_AUTH_SECRET", "JWT_SECRET_KEY"])
+@pytest.mark.parametrize(
+    ("reason", "secret"), [(reason, secret) for reason, secrets in FLAWED_SECRETS.items() for secret in secrets]
+)
+def test_a_secret_that_was_changed_on_its_way_is_rejected(name: str, reason: str, secret: str) -> None:
+    with pytest.raises(SettingsError) as rejection:
+        Settings.read(GOOD | WITHOUT_SECRET | {name: secret})
+    assert str(rejection.value).startswith(f"{name}: {reason}")
+    assert "\n" not in str(rejection.value)
+    assert secret not in str(rejection.value)
+    assert SECRET not in str(rejection.value)
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "correct horse battery staple of nothing else",
+        "p\u00e4ssw\u00f6rter-sind-auch-geheimnisse",
+        f'{SECRET}"',
+        f"{SECRET}#1$2",
+    ],
+)
+def test_an_unusual_secret_is_used_as_it_is(secret: str) -> None:
+    assert SecretStr(secret) == Settings.read(GOOD | {"BETTER_AUTH_SECRET": secret}).BETTER_AUTH_SECRET
+
+
+VALUES = {
+    "BETTER_AUTH_URL": "https://app.example",
+    "JWT_JWKS_URL": "https://app.example/k",
+    "BETTER_AUTH_PUBLIC_KEY_URL": "https://app.example/k",
+    "JWT_ISSUER": "https://app.example",
+    "JWT_AUDIENCE": "https://app.example,tasks",
+    "JWT_ALGORITHM": "EdDSA,ES256",
+    "TASKWELL_ALLOW_HTTP_KEY_SET": "auth,10.0.0.5",
+    "TASKWELL_CORS_ORIGINS": "https://app.example,http://localhost:3000",
+    "TASKWELL_LOG_LEVEL": "warning",
+    "TASKWELL_POOL_MIN": "2",
+    "TASKWELL_POOL_MAX": "30",
+    "TASKWELL_PREPARED_STATEMENTS": "on",
+    "TASKWELL_MAX_IN_FLIGHT": "7",
+    "TASKWELL_BODY_TIMEOUT_SECONDS": "2.5",
+}
+LISTS = ("JWT_AUDIENCE", "JWT_ALGORITHM", "TASKWELL_ALLOW_HTTP_KEY_SET", "TASKWELL_CORS_ORIGINS")
+
+
+@pytest.mark.parametrize("name", VALUES)
+@pytest.mark.parametrize("around", [" {}", "{} ", "\t{}", "{}\n", "{}\r\n", " {} \n"])
+def test_white_space_around_a_value_is_removed(name: str, around: str) -> None:
+    plain, padded = (
+        Settings.read(GOOD | WITHOUT_SECRET | {"BETTER_AUTH_URL": "https://other.example"} | {name: value})
+        for value in (VALUES[name], around.format(VALUES[name]))
+    )
+    assert padded == plain
+
+
+@pytest.mark.parametrize("name", VALUES)
+@pytest.mark.parametrize(
+    ("reason", "around"),
+    [
+        *(("is in quotes; remove them", quotes) for quotes in QUOTES),
+        ("is in quotes", ' "{}"\n'),
+        ("has a comment after the value", "{} # of production"),
+        ("has an invisible character; remove it", "\ufeff{}"),
+        ("has an invisible character; remove it", "{}\u200b"),
+        ("has an invisible character; remove it", "{}\x00"),
+        ("has an invisible character; remove it", "{}\udce9"),
+        ("contains a variable such as ${NAME}", "{}${{SUFFIX}}"),
+        ("contains a variable such as ${NAME}", "{}$(SUFFIX)"),
+    ],
+)
+def test_a_value_that_was_changed_on_its_way_is_rejected(name: str, reason: str, around: str) -> None:
+    with pytest.raises(SettingsError) as rejection:
+        Settings.read(GOOD | SITE | {name: around.format(VALUES[name])})
+    lines = [line for line in str(rejection.value).splitlines() if line.startswith(f"{name}:")]
+    assert [line.startswith(f"{name}: {reason}") for line in lines] == [True]
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_with_quotes_or_without_a_value_is_rejected(name: str) -> None:
+    first = VALUES[name].split(",", maxsplit=1)[0]
+    quoted = f'"{first}"'
+    for value, reason in {
+        f"{quoted},{quoted}": "is in quotes",
+        f"{first}, {quoted}": "is in quotes",
+        f"[{quoted}]": "is a JSON list; write the values with commas",
+        ",": "has only commas; write a value",
+        " , ,": "has only commas",
+    }.items():
+        with pytest.raises(SettingsError) as rejection:
+            Settings.read(GOOD | SITE | {name: value})
+        assert str(rejection.value).startswith(f"{name}: {reason}")
+
+
+@pytest.mark.parametrize("issuer", ["https://a.example,https://b.example", "https://a.example https://b.example"])
+def test_several_issuers_are_rejected(issuer: str) -> None:
+    with pytest.raises(SettingsError, match=r"\AJWT_ISSUER: must be a single issuer"):
+        Settings.read(GOOD | SITE | {"JWT_ISSUER": issuer})
+
+
+@pytest.mark.parametrize("url", ["https://app.example/api/auth/jwks", "https://app.example/jwks/"])
+def test_the_url_of_a_key_set_is_not_a_base_url(url: str) -> None:
+    with pytest.raises(
+        SettingsError, match=r"\ABETTER_AUTH_URL: is the URL of a key set; write Better Auth's base URL"
+    ):
+        Settings.read(GOOD | SITE | {"BETTER_AUTH_URL": url})
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "MIGRATION_DATABASE_URL"])
+def test_a_database_url_may_be_in_quotes_but_not_have_a_comment_or_a_variable(name: str) -> None:
+    url = GOOD["DATABASE_URL"]
+    for accepted in (f'"{url}"', f"'{url}'", f" {url}\n"):
+        for read in (Settings.read, read_migration_url):
+            assert read(GOOD | {name: accepted}) == read(GOOD | {name: url})
+    for rejected, reason in {
+        f"{url} # of production": "has a comment after the value",
+        "postgresql://app:${PASSWORD}@db.example/tasks": "contains a variable",
+    }.items():
+        for read in (Settings.read, read_migration_url):
+            with pytest.raises(SettingsError) as rejection:
+                read(GOOD | {name: rejected})
+            assert str(rejection.value).startswith(f"{name}: {reason}")
+            assert "\n" not in str(rejection.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts"),
+    [
+        ("http://auth.railway.internal:3000/jwks", "auth.railway.internal"),
+        ("http://auth:3000/jwks", "other, AUTH"),
+        ("http://better_auth/jwks", "better_auth"),
+        ("http://AUTH.default.svc.cluster.local/jwks", "auth.default.svc.cluster.local"),
+        ("http://192.168.1.5:3000/jwks", "192.168.1.5"),
+        ("http://[fd12::5]:3000/jwks", "fd12::5"),
+    ],
+)
+def test_plain_http_is_allowed_for_a_named_host(url: str, hosts: str) -> None:
+    named = GOOD | WITHOUT_SECRET | {"JWT_ISSUER": "me", "JWT_AUDIENCE": "a", "TASKWELL_ALLOW_HTTP_KEY_SET": hosts}
+    assert Settings.read(named | {"JWT_JWKS_URL": url}).key_set_url == url
+    base_url = url.removesuffix("/jwks")
+    settings = Settings.read(named | {"BETTER_AUTH_URL": base_url})
+    assert settings.key_set_url == f"{base_url.lower()}/api/auth/jwks"
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        "", "auth", "railway.internal", "x.auth.railway.internal", "auth.railway.internal.example", "http",
+        "auth.railway.internals", "10.0.0.1",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["JWT_JWKS_URL", "BETTER_AUTH_PUBLIC_KEY_URL", "BETTER_AUTH_URL"])
+def test_plain_http_is_rejected_for_every_other_host(name: str, hosts: str) -> None:
+    with pytest.raises(SettingsError) as rejection:
+        Settings.read(GOOD | SITE | {name: "http://auth.railway.internal", "TASKWELL_ALLOW_HTTP_KEY_SET": hosts})
+    assert str(rejection.value).startswith(f"{name}: must begin with https://")
+    assert "TASKWELL_ALLOW_HTTP_KEY_SET" in str(rejection.value)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "reason"),
+    [
+        ("http://auth:3000", "entry 1 is not a host; write only its name"),
+        ("auth:3000", "entry 1 is not a host"),
+        ("auth/path", "entry 1 is not a host"),
+        ("auth, *.railway.internal", "entry 2 is not a host"),
+        ("*", "entry 1 is not a host"),
+        (".internal", "entry 1 is not a host"),
+        ("10.0.0.0/8", "entry 1 is not a host"),
+        ("[fd12::5]", "is a JSON list"),
+        ("8.8.8.8", "entry 1 is not a private address; use https for it"),
+        ("169.254.169.254", "entry 1 is not a private address"),
+        ("2606:4700::1111", "entry 1 is not a private address"),
+        ("10.0.0", "entry 1 is not a host"),
+        ("1.2.3.4.5", "entry 1 is not a host"),
+        ("::x", "entry 1 is not a host"),
+    ],
+)
+def test_an_entry_that_is_not_one_private_host_is_rejected(hosts: str, reason: str) -> None:
+    with pytest.raises(SettingsError) as rejection:
+        Settings.read(GOOD | SITE | {"TASKWELL_ALLOW_HTTP_KEY_SET": hosts})
+    assert str(rejection.value).startswith(f"TASKWELL_ALLOW_HTTP_KEY_SET: {reason}")
 
 
 def test_the_development_secret_is_accepted_only_in_development() -> None:

@@ -1,4 +1,4 @@
-"""What the database is asked: how often, and for whom."""
+"""The service asks the database once for a request, and only for the owner's rows."""
 
 import re
 import time
@@ -6,76 +6,78 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
-from typing import cast
 
 import pytest
-from sqlalchemy import Delete, Insert, Select, Table, Update, bindparam
-from sqlalchemy.sql import visitors
+from sqlalchemy import (
+    Integer,
+    Text,
+    bindparam,
+    column,
+    delete,
+    exists,
+    func,
+    insert,
+    literal_column,
+    select,
+    table,
+    true,
+    update,
+)
 from sqlalchemy.sql.base import Executable
-from sqlalchemy.sql.elements import BinaryExpression
-from sqlalchemy.sql.expression import ClauseElement
-from sqlalchemy.sql.operators import eq
 
 from support.servers import server_of
 from support.service import Client, Service
-from taskwell.tasks import statements
-from taskwell.tasks.tables import task
-
-STATEMENTS: dict[str, Executable] = {
-    name: value for name, value in vars(statements).items() if isinstance(value, Select | Insert | Update | Delete)
-} | {
-    "list_tasks": statements.list_tasks(by_state=False),
-    "list_tasks_by_state": statements.list_tasks(by_state=True),
-}
-
+from taskwell.database.interface import NotBoundToOwnerError
+from taskwell.database.sqlite import SQLiteDatabase
+from taskwell.tasks.tables import task, user_revision
 
 # --- for whom
 
+OWNER = bindparam("owner", type_=Text)
+OTHER = bindparam("other", type_=Text)
+ID = bindparam("id", type_=Integer)
+ALIAS = task.alias()
 
-def _parts(statement: Executable) -> Iterator[Select[object] | Insert | Update | Delete]:
-    """The statement and every statement within it."""
-    for element in visitors.iterate(cast("ClauseElement", statement)):
-        if isinstance(element, Select | Insert | Update | Delete):
-            yield element
-
-
-def _is_bound_to_owner(part: Select[object] | Insert | Update | Delete) -> bool:
-    if isinstance(part, Insert):
-        return _is_owner(part._values["user_id"]) if part._values else False
-    sources = [part.table] if isinstance(part, Update | Delete) else part.get_final_froms()
-    # Of a join its sides; subqueries are parts of their own.
-    tables = [table for source in sources for table in source._from_objects if isinstance(table, Table)]
-    return all(_names_owner(part, table) for table in tables)
-
-
-def _names_owner(part: Select[object] | Update | Delete, table: Table) -> bool:
-    return any(
-        isinstance(rule, BinaryExpression)
-        and rule.operator is eq
-        and rule.left is table.c.user_id
-        and _is_owner(rule.right)
-        for rule in part._where_criteria
-    )
-
-
-def _is_owner(value: ClauseElement) -> bool:
-    return getattr(value, "key", None) == "owner" and isinstance(value, type(bindparam("owner")))
-
-
-def test_the_walk_finds_the_statements() -> None:
-    assert STATEMENTS.keys() >= {"create_task", "get_task", "change_task", "delete_task", "list_tasks"}
+BOUND: dict[str, Executable] = {
+    "read": select(task.c.id).where(task.c.user_id == OWNER),
+    "aliased": select(ALIAS.c.id).where(ALIAS.c.user_id == OWNER),
+    "update": update(task).where(task.c.user_id == OWNER).values(complete=true()),
+    "insert": insert(task).values(user_id=OWNER),
+    "no user's rows": select(table("alembic_version", column("version_num")).c.version_num),
+    "join": select(task.c.id)
+    .join(user_revision, user_revision.c.user_id == task.c.user_id)
+    .where(task.c.user_id == OWNER, user_revision.c.user_id == OWNER),
+}
+NOT_BOUND: dict[str, Executable] = {
+    "all rows": select(task.c.id),
+    "other user": select(task.c.id).where(task.c.user_id == OTHER),
+    "by id": select(task.c.id).where(task.c.id == ID),
+    "or by id": select(task.c.id).where((task.c.user_id == OWNER) | (task.c.id == ID)),
+    "update": update(task).where(task.c.id == ID).values(complete=true()),
+    "delete": delete(task),
+    "insert": insert(task).values(user_id=OTHER),
+    "count": select(func.count()).select_from(task),
+    "subquery": select(task.c.id).where(task.c.user_id == OWNER, task.c.id.in_(select(ALIAS.c.id))),
+    "exists": select(literal_column("1")).where(exists(select(task.c.id))),
+    "join": select(task.c.id)
+    .join(user_revision, user_revision.c.user_id == task.c.user_id)
+    .where(user_revision.c.user_id == OWNER),
+}
 
 
-@pytest.mark.parametrize("name", STATEMENTS)
-def test_every_statement_is_bound_to_its_owner(name: str) -> None:
-    parts = list(_parts(STATEMENTS[name]))
-    assert parts
-    assert all(_is_bound_to_owner(part) for part in parts)
+def _prepare(statement: Executable) -> None:
+    SQLiteDatabase(Path("never-opened.db")).prepare(statement)
 
 
-def test_the_walk_notices_a_statement_that_is_not() -> None:
-    everybodys = task.select().where(task.c.id == bindparam("id"))
-    assert not any(_is_bound_to_owner(part) for part in _parts(everybodys))
+@pytest.mark.parametrize("statement", BOUND.values(), ids=BOUND.keys())
+def test_a_statement_that_is_bound_to_its_owner_can_be_prepared(statement: Executable) -> None:
+    _prepare(statement)
+
+
+@pytest.mark.parametrize("statement", NOT_BOUND.values(), ids=NOT_BOUND.keys())
+def test_a_statement_that_could_reach_other_users_rows_cannot_be_prepared(statement: Executable) -> None:
+    with pytest.raises(NotBoundToOwnerError):
+        _prepare(statement)
 
 
 # --- how often
@@ -83,32 +85,32 @@ def test_the_walk_notices_a_statement_that_is_not() -> None:
 
 @contextmanager
 def _recorded(service: Service, client: Client) -> Iterator[list[str]]:
-    """The statements that reach the database for `client`, as the database itself tells them."""
-    asked: list[str] = []
+    """Records the statements that reach the database for `client`, as the database itself reports them."""
+    recorded: list[str] = []
     if service.engine == "sqlite":
         tasks = service.state["tasks"]
         connections = [query._worker.connection for query in (tasks._get, tasks._change)]
         for connection in connections:
-            connection.set_trace_callback(asked.append)
-        yield asked
+            connection.set_trace_callback(recorded.append)
+        yield recorded
         for connection in connections:
             connection.set_trace_callback(None)
-        # A statement is told again for each step of a trigger that it sets off.
-        asked[:] = [statement for statement, _ in groupby(asked)]
+        # SQLite reports a statement again for each step of a trigger.
+        recorded[:] = [statement for statement, _ in groupby(recorded)]
     else:
         server = server_of(service.engine)
         if "log" not in server:
-            pytest.skip("TEST_DATABASE_URL names a server whose log is not at hand")
+            pytest.skip("TEST_DATABASE_URL names a server whose log cannot be read")
         log = Path(server["log"])
         start = log.stat().st_size
-        yield asked
-        # The user's name is in the parameters of each of their statements, and nowhere else.
+        yield recorded
+        # Each of the user's statements has the user's name among its parameters, and no other statement does.
         pattern = rf"execute \S+: ([^\n]*(?:\n\t[^\n]*)*)\n[^\n]*DETAIL: +[Pp]arameters:[^\n]*{client.user}"
-        asked += re.findall(pattern, _settled(log)[start:].decode(errors="replace"))
+        recorded += re.findall(pattern, _settled(log)[start:].decode(errors="replace"))
 
 
 def _settled(log: Path) -> bytes:
-    """The log once it has stopped growing; its writer is another process."""
+    """Returns the log once it has stopped growing; another process writes it."""
     size = -1
     while size != (size := log.stat().st_size):
         time.sleep(0.05)
@@ -132,18 +134,20 @@ def _settled(log: Path) -> bytes:
         ("DELETE", None, "/0", 1),
     ],
 )
-def test_a_request_is_one_statement_and_a_second_only_where_the_first_found_nothing(
+def test_a_request_is_one_statement_and_a_second_one_only_if_a_change_changed_nothing(
     service: Service, alice: Client, method: str, body: object, path: str, count: int
 ) -> None:
     task = alice.create()
-    with _recorded(service, alice) as asked:
+    with _recorded(service, alice) as recorded:
         answer = alice.request(method, alice.home + path.format(id=task["id"]), json=body)
     assert answer.status_code < 500
-    assert len(asked) == count, asked
+    assert len(recorded) == count, recorded
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
-def test_a_refused_body_reaches_no_database(service: Service, alice: Client, method: str) -> None:
-    with _recorded(service, alice) as asked:
+def test_a_request_with_an_invalid_body_does_not_reach_the_database(
+    service: Service, alice: Client, method: str
+) -> None:
+    with _recorded(service, alice) as recorded:
         alice.request(method, "" if method == "POST" else 1, json={"title": ""})
-    assert asked == []
+    assert recorded == []

@@ -1,4 +1,4 @@
-"""The six endpoints, used as they are meant to be."""
+"""The six endpoints in normal use."""
 
 from datetime import datetime, timedelta
 from urllib.parse import quote
@@ -11,10 +11,10 @@ from support.service import Client, Service
 MEMBERS = {"id", "user_id", "title", "description", "complete", "created_at", "updated_at"}
 
 
-def test_a_new_task_has_all_members_and_a_place(alice: Client) -> None:
-    answer = alice.request("POST", json={"title": "Buy milk"})
-    task = answer.json()
-    assert answer.status_code == 201
+def test_a_new_task_has_all_members_and_a_location(alice: Client) -> None:
+    response = alice.request("POST", json={"title": "Buy milk"})
+    task = response.json()
+    assert response.status_code == 201
     assert task.keys() == MEMBERS
     assert (task["user_id"], task["title"], task["description"], task["complete"]) == (
         alice.user,
@@ -23,8 +23,8 @@ def test_a_new_task_has_all_members_and_a_place(alice: Client) -> None:
         False,
     )
     assert task["created_at"] == task["updated_at"]
-    assert answer.headers["location"] == f"{alice.home}/{task['id']}"
-    assert alice.request("GET", answer.headers["location"]).json() == task
+    assert response.headers["location"] == f"{alice.home}/{task['id']}"
+    assert alice.request("GET", response.headers["location"]).json() == task
 
 
 def test_times_are_utc(alice: Client) -> None:
@@ -34,12 +34,12 @@ def test_times_are_utc(alice: Client) -> None:
     assert abs(age) < timedelta(minutes=1)
 
 
-def test_everything_sent_comes_back(alice: Client) -> None:
+def test_a_created_task_keeps_its_text(alice: Client) -> None:
     task = alice.create("  Käse 🧀 \u0301 ", description="  two\n\tlines ", complete=True)
     assert (task["title"], task["description"], task["complete"]) == ("Käse 🧀 \u0301", "  two\n\tlines ", True)
 
 
-def test_a_list_is_newest_first_and_counts_over_all_pages(alice: Client) -> None:
+def test_a_list_is_newest_first_and_counts_the_tasks_of_all_pages(alice: Client) -> None:
     for number in range(5):
         alice.create(f"task {number}", complete=number % 2 == 0)
     assert alice.titles() == [f"task {number}" for number in (4, 3, 2, 1, 0)]
@@ -51,18 +51,18 @@ def test_a_list_is_newest_first_and_counts_over_all_pages(alice: Client) -> None
 
 
 @pytest.mark.parametrize(("complete", "count"), [(None, 3), ("true", 1)])
-def test_a_page_past_the_end_still_counts(alice: Client, complete: str | None, count: int) -> None:
+def test_a_page_past_the_end_is_empty_and_still_has_the_count(alice: Client, complete: str | None, count: int) -> None:
     for state in (True, False, False):
         alice.create(complete=state)
-    answer = alice.request("GET", params={"offset": 7} | ({"complete": complete} if complete else {}))
-    assert answer.json() == {"tasks": [], "count": count}
+    response = alice.request("GET", params={"offset": 7} | ({"complete": complete} if complete else {}))
+    assert response.json() == {"tasks": [], "count": count}
 
 
 def test_a_new_user_has_no_tasks(alice: Client) -> None:
     assert alice.request("GET").json() == {"tasks": [], "count": 0}
 
 
-def test_a_replacement_clears_a_description_left_out(alice: Client) -> None:
+def test_a_replacement_without_a_description_clears_it(alice: Client) -> None:
     task = alice.create(description="whole")
     replaced = alice.request("PUT", task["id"], json={"title": "Buy bread", "complete": True}).json()
     assert replaced == task | {
@@ -74,10 +74,10 @@ def test_a_replacement_clears_a_description_left_out(alice: Client) -> None:
     assert replaced["updated_at"] > task["updated_at"]
 
 
-def test_what_was_got_can_be_sent_back(alice: Client) -> None:
+def test_a_fetched_task_can_be_sent_back_unchanged(alice: Client) -> None:
     task = alice.create(description="as it is")
-    answer = alice.request("PUT", task["id"], json=task)
-    assert (answer.status_code, answer.json()) == (200, task)
+    response = alice.request("PUT", task["id"], json=task)
+    assert (response.status_code, response.json()) == (200, task)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_what_was_got_can_be_sent_back(alice: Client) -> None:
         {"title": "New", "complete": True},
     ],
 )
-def test_a_patch_changes_only_what_it_names(alice: Client, patch: dict[str, object]) -> None:
+def test_a_patch_changes_only_the_members_it_names(alice: Client, patch: dict[str, object]) -> None:
     task = alice.create(description="old")
     patched = alice.request("PATCH", task["id"], json=patch).json()
     assert patched == task | patch | {"updated_at": patched["updated_at"]}
@@ -99,17 +99,17 @@ def test_a_patch_changes_only_what_it_names(alice: Client, patch: dict[str, obje
 
 
 @pytest.mark.parametrize("patch", [{"title": " Buy milk "}, {"description": None}, {"complete": False}])
-def test_a_change_that_changes_nothing_is_no_write(alice: Client, patch: dict[str, object]) -> None:
+def test_a_patch_that_changes_nothing_keeps_updated_at(alice: Client, patch: dict[str, object]) -> None:
     task = alice.create()
-    answer = alice.request("PATCH", task["id"], json=patch)
-    assert (answer.status_code, answer.json()) == (200, task)
+    response = alice.request("PATCH", task["id"], json=patch)
+    assert (response.status_code, response.json()) == (200, task)
 
 
-def test_a_deleted_task_is_gone_and_its_id_never_comes_again(alice: Client) -> None:
+def test_a_deleted_task_is_gone_and_its_id_is_not_used_again(alice: Client) -> None:
     task = alice.create()
-    answer = alice.request("DELETE", task["id"])
-    assert (answer.status_code, answer.content) == (204, b"")
-    assert "content-type" not in answer.headers
+    response = alice.request("DELETE", task["id"])
+    assert (response.status_code, response.content) == (204, b"")
+    assert "content-type" not in response.headers
     for method, body in (
         ("GET", None),
         ("PUT", {"title": "a", "complete": True}),
@@ -121,13 +121,13 @@ def test_a_deleted_task_is_gone_and_its_id_never_comes_again(alice: Client) -> N
     assert alice.create()["id"] > task["id"]
 
 
-def test_a_trailing_slash_is_the_same_resource(alice: Client) -> None:
+def test_a_trailing_slash_makes_no_difference(alice: Client) -> None:
     task = alice.create()
     assert alice.request("GET", f"{alice.home}/").json()["tasks"] == [task]
     assert alice.request("GET", f"{alice.home}/{task['id']}/").json() == task
 
 
-def test_task_data_is_for_its_user_alone_and_is_asked_for_anew(alice: Client) -> None:
+def test_responses_may_be_cached_only_by_their_user_and_only_with_revalidation(alice: Client) -> None:
     one = f"{alice.home}/{alice.create()['id']}"
     for method, path, body in (
         ("GET", alice.home, None),
@@ -135,11 +135,11 @@ def test_task_data_is_for_its_user_alone_and_is_asked_for_anew(alice: Client) ->
         ("PATCH", one, {"title": "b"}),
         ("DELETE", one, None),
     ):
-        answer = alice.request(method, path, json=body)
-        assert answer.headers["cache-control"] == "private, no-cache"
-        assert answer.headers["vary"] == "Authorization"
-        assert answer.headers["x-content-type-options"] == "nosniff"
-        assert len(answer.headers["x-request-id"]) == 26
+        response = alice.request(method, path, json=body)
+        assert response.headers["cache-control"] == "private, no-cache"
+        assert response.headers["vary"] == "Authorization"
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert len(response.headers["x-request-id"]) == 26
 
 
 @pytest.mark.parametrize(

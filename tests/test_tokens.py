@@ -36,7 +36,7 @@ def _token(header: Mapping[str, object] | None = None, /, **claims: Any) -> str:
 
 
 def _verify(token: str, **expected: Any) -> str:
-    return anyio.run(Verifier(SharedSecret(SECRET), **expected).verify, token)
+    return anyio.run(Verifier(SharedSecret(SECRET), **expected).verify, token).user
 
 
 @pytest.mark.parametrize(
@@ -206,12 +206,13 @@ CAUSES: dict[str, list[str]] = {
         _fitting()[:-1] + "_", _signed(b'{"alg":"HS256"}', b'{"a":1,"a":1}'),
     ],
     "header": [_fitting({"crit": []}), _fitting({"kid": 1}), _fitting({"typ": "JWE"})],
+    "purpose": [_fitting(cnf={"jkt": "x"}), _fitting(events={}), _fitting(nonce="x"), _fitting(at_hash="x")],
     "times": [_fitting(exp="1"), _fitting(nbf=True), _fitting(iat=10**12), _fitting(exp=-(10**12)), _fitting(exp=None)],
     "expired": [_fitting(exp=1)],
     "not_yet_valid": [_fitting(nbf=9999999999), _fitting(iat=9999999999)],
     "issuer": [_fitting(iss="you"), _fitting(iss=None)],
     "audience": [_fitting(aud="there"), _fitting(aud=None)],
-    "user": [_fitting(sub=""), _fitting(user_id="bob"), _fitting(sub=None)],
+    "user": [_fitting(sub=""), _fitting(user_id="bob"), _fitting(sub=None), _fitting(client_id="alice")],
     "algorithm": [_fitting({"alg": "HS512"}), _fitting({"alg": None})],
     "signature": [".".join([_fitting().rpartition(".")[0], _fitting(sub="bob").rpartition(".")[2]])],
 }  # fmt: skip
@@ -265,7 +266,7 @@ class CachingVerifier:
     def has_cached(self, token: str) -> bool:
         """Verifies `token`. Returns whether the cache had it."""
         before = self.keys.gets
-        assert anyio.run(self._verifier.verify, token) == "alice"
+        assert anyio.run(self._verifier.verify, token).user == "alice"
         return self.keys.gets == before
 
 
@@ -300,6 +301,21 @@ def test_a_cached_token_is_rejected_after_its_key_is_replaced(secrets: dict[str,
     verifier.keys.keys = ChangingKeys(**secrets).keys
     with pytest.raises(InvalidToken, match=cause):
         verifier.has_cached(token)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ({}, "it is signed with a shared secret, but this service verifies tokens with a key set"),
+        ({"kid": "k"}, "it is signed with a shared secret, but this service verifies tokens with a key set"),
+        ({"alg": "EdDSA"}, "it has no kid to choose a key by"),
+        ({"alg": "EdDSA", "kid": "k"}, "the key set has no key with its kid"),
+    ],
+)
+def test_the_reason_for_an_unknown_key_fits_the_token(header: dict[str, str], message: str) -> None:
+    verifier = Verifier(ChangingKeys(other=SECRET))
+    with pytest.raises(InvalidToken, match=f"^unknown_key: {message}$"):
+        anyio.run(verifier.verify, _token(header))
 
 
 def test_the_least_recently_used_token_leaves_the_cache_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """What goes over the wire: the forms of an error, request ids, and bytes that are no HTTP."""
 
-import asyncio
 import logging
 import socket
 import struct
@@ -16,7 +15,6 @@ import pytest
 
 from support.problem import assert_problem
 from support.service import Client, Service, sign
-from taskwell.server.protocol import _Joining
 
 
 @pytest.mark.parametrize(
@@ -190,39 +188,3 @@ def test_what_is_no_http_takes_no_answer_from_the_request_before_it(service: Ser
         assert (refused.status, refused.headers["connection"]) == (400, "close")
         assert b"VALIDATION_ERROR" in problem
     assert alice.titles() == ["carried out"] * 3
-
-
-class _Transport:
-    """What is written to it, a piece for each system call; one that is closed must not be written to."""
-
-    def __init__(self) -> None:
-        self.written: list[bytes] = []
-        self.closed = False
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def write(self, data: bytes) -> None:
-        assert not self.closed
-        self.written.append(data)
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def test_a_head_is_sent_with_its_body_and_not_kept_where_none_follows() -> None:
-    sized, unsized = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n", b"HTTP/1.1 200 OK\r\ndate: x\r\n\r\n"
-    transport = _Transport()
-    joining = _Joining(cast("asyncio.Transport", transport))
-    joining.write(sized)
-    joining.write(b"ok")
-    joining.write(unsized)
-    joining.write(b"2\r\nok\r\n")
-    assert transport.written == [sized + b"ok", unsized, b"2\r\nok\r\n"]
-    joining.write(sized)
-    joining.close()
-    assert transport.written[3:] == [sized]
-    # The client is gone.
-    joining.write(sized)
-    joining.write(b"ok")
-    assert transport.written[4:] == []

@@ -75,6 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=taskwell.__version__,
         summary="Task lists, each visible to its owner alone.",
         lifespan=lifespan,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,

@@ -7,12 +7,14 @@
     ├── AuthMissing              401  AUTH_MISSING
     ├── AuthInvalid              401  AUTH_INVALID
     ├── AuthForbidden            403  AUTH_FORBIDDEN
+    │   └── InsufficientScope    403
     ├── NotFound                 404  NOT_FOUND
     ├── MethodNotAllowed         405  METHOD_NOT_ALLOWED
     ├── RequestTimeout           408  REQUEST_TIMEOUT
     ├── PayloadTooLarge          413  PAYLOAD_TOO_LARGE
     ├── UnsupportedMediaType     415  UNSUPPORTED_MEDIA_TYPE
     ├── DatabaseError            500  DATABASE_ERROR
+    │   ├── DatabaseRefused      500
     │   ├── NotMigrated          500
     │   └── NotReady             503
     ├── InternalError            500  INTERNAL_ERROR
@@ -27,6 +29,8 @@ Code that finds a failure raises one of these. Nothing catches it before the han
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, TypedDict
 
+TRY_AGAIN = "Try again in a moment."
+ASK_OPERATOR = "Ask the operator to correct the service's set-up."
 NO_FIELDS = "no_fields"
 """The pydantic error type of a PATCH without fields. It becomes status 400; all other validation errors become 422."""
 
@@ -136,6 +140,18 @@ class AuthForbidden(Problem):
     default_detail = "The token belongs to a different user than the one in the path."
 
 
+class InsufficientScope(AuthForbidden):
+    """The OAuth access token lacks the scope that the method needs: RFC 6750, section 3.1."""
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"The access token needs the scope {scope}.")
+        self.scope = scope
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{self.scope}"'}
+
+
 class NotFound(Problem):
     """The user has no such task, or there is no such route."""
 
@@ -193,8 +209,14 @@ class DatabaseError(Problem):
 
     status = 500
     code = "DATABASE_ERROR"
-    default_detail = "The database cannot be reached. Try again in a moment."
+    default_detail = f"The database cannot be reached. {TRY_AGAIN}"
     retry_after_seconds = 1
+
+
+class DatabaseRefused(DatabaseError):
+    """The database is reachable, but does not accept the operation: a missing right, or a read-only server or file."""
+
+    default_detail = f"The database refused the operation. {ASK_OPERATOR}"
 
 
 class NotMigrated(DatabaseError):
@@ -207,7 +229,7 @@ class NotReady(DatabaseError):
     """The service is not ready; the detail says which part is missing."""
 
     status = 503
-    default_detail = "database: cannot be reached."
+    default_detail = f"database: {DatabaseError.default_detail}"
 
 
 class InternalError(Problem):
@@ -223,7 +245,7 @@ class AuthUnavailable(Problem):
 
     status = 503
     code = "AUTH_UNAVAILABLE"
-    default_detail = "Tokens cannot be verified right now. Try again in a moment."
+    default_detail = f"Tokens cannot be verified right now. {TRY_AGAIN}"
     retry_after_seconds = 5
 
 
@@ -232,7 +254,7 @@ class Overloaded(Problem):
 
     status = 503
     code = "OVERLOADED"
-    default_detail = "The service is busy. Try again in a moment."
+    default_detail = f"The service is busy. {TRY_AGAIN}"
     retry_after_seconds = 1
 
 

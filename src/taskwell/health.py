@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 import taskwell
 from taskwell.auth.keys import Keys
 from taskwell.database.interface import Query
-from taskwell.errors import AuthUnavailable, InternalError, NotMigrated, NotReady, Overloaded, Problem
+from taskwell.errors import AuthUnavailable, DatabaseError, InternalError, NotReady, Overloaded
 from taskwell.http.openapi import Responses, problem_responses
 from taskwell.migrations.check import check_schema
 
@@ -30,7 +30,7 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Each part that the service needs for its job."""
+    """The service can do its job: each part that it needs is ok."""
 
     status: Literal["ok"]
     database: Literal["ok"]
@@ -49,24 +49,22 @@ _ON_READY: Responses = {
 }
 
 
-@router.get("/health", responses=_ON_HEALTH, response_description="It is up.")
+@router.get("/health", responses=_ON_HEALTH, response_description="The process is up.")
 async def health() -> Health:
-    """Is the process up? Never touches the database, so that a serverless one may sleep."""
+    """Tells that the process is up. It never touches the database, so that a serverless database can sleep."""
     return Health(status="ok", version=taskwell.__version__)
 
 
-@router.get("/health/ready", responses=_ON_READY, response_description="It can.")
+@router.get("/health/ready", responses=_ON_READY, response_description="The service is ready.")
 async def ready(request: Request) -> Readiness:
-    """Can it do its job: is the database reachable and migrated, are keys at hand?"""
+    """Tells if the service can do its job: the database is reachable and migrated, and signing keys are at hand."""
     state: State = request.scope["state"]
     if not state["keys"].ready:
         raise AuthUnavailable(_NO_KEYS)
     try:
         await check_schema(state["schema_revision"])
-    except NotMigrated as problem:
-        raise NotReady(f"database: {problem.detail}", cause=problem.cause) from problem
     except Overloaded as problem:
         raise NotReady("database: all connections are in use.", cause=problem.cause) from problem
-    except Problem as problem:
-        raise NotReady(cause=problem.cause) from problem
+    except DatabaseError as problem:
+        raise NotReady(f"database: {problem.detail}", cause=problem.cause) from problem
     return Readiness(status="ok", database="ok", keys="ok")

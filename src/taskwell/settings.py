@@ -20,11 +20,18 @@ from pydantic import (
     field_validator,
 )
 
-from taskwell.auth.better_auth import AuthServer, check_key_set_url, parse_auth_server_url
+from taskwell.auth.better_auth import (
+    AuthServer,
+    check_encryption,
+    check_http_host,
+    check_key_set_url,
+    parse_auth_server_url,
+)
 from taskwell.auth.jwks import ASYMMETRIC_ALGORITHMS
 from taskwell.database.urls import DatabaseURL, InvalidDatabaseURL, direct, parse_database_url
 from taskwell.errors import SettingsError
 from taskwell.http.origins import check_origin
+from taskwell.settings_text import flaw_of_secret, flaw_of_url, flaw_of_value
 
 DEVELOPMENT_SECRET_PREFIX = "taskwell-development-only-"  # noqa: S105 - a marker, not a secret
 
@@ -52,6 +59,7 @@ _MIN_DIFFERENT_CHARACTERS = 4
 
 _SECRET_NAMES = ("BETTER_AUTH_SECRET", "JWT_SECRET_KEY")
 _KEY_SET_NAMES = ("BETTER_AUTH_URL", "JWT_JWKS_URL", "BETTER_AUTH_PUBLIC_KEY_URL")
+_DATABASE_NAMES = ("DATABASE_URL", "MIGRATION_DATABASE_URL")
 _ALIASES = {"JWT_SECRET_KEY": "BETTER_AUTH_SECRET", "BETTER_AUTH_PUBLIC_KEY_URL": "JWT_JWKS_URL"}
 
 _NO_DATABASE = "is missing; set it to postgresql://user:password@host/database or sqlite:///taskwell.db"
@@ -85,12 +93,27 @@ def _strong(secret: SecretStr) -> SecretStr:
     return secret
 
 
-def _comma_separated(text: object) -> tuple[str, ...]:
+def _one_issuer(issuer: str) -> str:
+    if re.search(r"[\s,]", issuer):
+        raise ValueError("must be a single issuer, without commas or white space")
+    return issuer
+
+
+def _entries(text: object) -> tuple[str, ...]:
     return tuple(part.strip() for part in str(text).split(",") if part.strip())
+
+
+def _comma_separated(text: object) -> tuple[str, ...]:
+    if not (entries := _entries(text)):
+        raise ValueError("has only commas; write a value, or unset it")
+    return entries
 
 
 CommaSeparated = Annotated[tuple[str, ...], BeforeValidator(_comma_separated)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(check_origin)], ...], BeforeValidator(_comma_separated)]
+
+
+Hosts = Annotated[tuple[Annotated[str, AfterValidator(check_http_host)], ...], BeforeValidator(_comma_separated)]
 
 
 class Settings(BaseModel):
@@ -105,6 +128,10 @@ class Settings(BaseModel):
     """The URL that migrations use for the same database: without a pooler, as the role that owns the tables.
     The default is `DATABASE_URL`; for a Neon pooler, its direct host."""
 
+    # Before the two URLs, whose validator reads it.
+    TASKWELL_ALLOW_HTTP_KEY_SET: Hosts = ()
+    """Comma-separated hosts on a private network from which the key set may be fetched over plain http."""
+
     BETTER_AUTH_URL: Annotated[AuthServer, BeforeValidator(_auth_server)] | None = None
     """The URL of Better Auth. Its key set verifies tokens. Their issuer and audience must be its origin."""
 
@@ -114,7 +141,7 @@ class Settings(BaseModel):
     BETTER_AUTH_SECRET: Annotated[SecretStr, AfterValidator(_strong)] | None = None
     """The secret of HS256 tokens, at least 32 bytes. Use it instead of a key set. `JWT_SECRET_KEY` is an alias."""
 
-    JWT_ISSUER: str | None = None
+    JWT_ISSUER: Annotated[str, AfterValidator(_one_issuer)] | None = None
     """The `iss` that a token must have. The default is the origin of `BETTER_AUTH_URL`; with a secret, any `iss`."""
 
     JWT_AUDIENCE: CommaSeparated = ()
@@ -147,6 +174,9 @@ class Settings(BaseModel):
     TASKWELL_MAX_IN_FLIGHT: int = Field(default=50, ge=1, le=10_000)
     """Maximum number of requests that each process works on at once. More are shed with a 503."""
 
+    TASKWELL_KEEP_ALIVE_SECONDS: int = Field(default=75, ge=1, le=3600)
+    """Time in seconds after which an idle connection is closed. Longer than a load balancer's, or requests get lost."""
+
     TASKWELL_BODY_TIMEOUT_SECONDS: float = Field(default=10, gt=0, le=300)
     """Time limit in seconds for receiving a request's body."""
 
@@ -157,6 +187,14 @@ class Settings(BaseModel):
         if url and not isinstance(url, type(served)):
             raise ValueError(_ANOTHER_KIND)
         return url
+
+    @field_validator("BETTER_AUTH_URL", "JWT_JWKS_URL")
+    @classmethod
+    def _is_encrypted(cls, server: AuthServer | str | None, info: ValidationInfo) -> AuthServer | str | None:
+        if server:
+            url = server if isinstance(server, str) else server.key_set_url
+            check_encryption(url, info.data.get("TASKWELL_ALLOW_HTTP_KEY_SET", ()))
+        return server
 
     @field_validator("TASKWELL_POOL_MAX")
     @classmethod
@@ -187,7 +225,7 @@ class Settings(BaseModel):
 
     @classmethod
     def read(cls, environment: Mapping[str, str], *, development: bool = False) -> Self:
-        """Reads the settings from `environment`. An empty value counts as missing.
+        """Reads the settings from `environment`. An empty value counts as missing. White space around a value is removed.
 
         The secret that `taskwell dev` creates is accepted only if `development` is true.
 
@@ -195,6 +233,7 @@ class Settings(BaseModel):
             SettingsError: The settings cannot be used.
         """
         values = _given(environment)
+        flaws = _flaws(values)
         reasons = [*_unknown(values), *_auth_mode(values, development=development)]
         aliased = {name: alias for alias, name in _ALIASES.items() if alias in values and name not in values}
         fields = {
@@ -203,10 +242,12 @@ class Settings(BaseModel):
         try:
             settings = cls.model_validate(fields)
         except ValidationError as error:
-            raise SettingsError("\n".join([*reasons, *_broken_rules(error, aliased)])) from None
-        if reasons:
-            raise SettingsError("\n".join(reasons))
-        return settings
+            reasons += _broken_rules(error, aliased)
+        else:
+            if not flaws and not reasons:
+                return settings
+        lines = [f"{name}: {flaw}" for name, flaw in flaws.items()]
+        raise SettingsError("\n".join(lines + [reason for reason in reasons if reason.partition(":")[0] not in flaws]))
 
 
 def read_migration_url(environment: Mapping[str, str]) -> DatabaseURL:
@@ -216,7 +257,7 @@ def read_migration_url(environment: Mapping[str, str]) -> DatabaseURL:
         SettingsError: Both URLs are missing, or one cannot be used.
     """
     given = _given(environment)
-    served, url = (_url_in(given, name) for name in ("DATABASE_URL", "MIGRATION_DATABASE_URL"))
+    served, url = (_url_in(given, name) for name in _DATABASE_NAMES)
     if url and served and not isinstance(url, type(served)):
         raise SettingsError(f"MIGRATION_DATABASE_URL: {_ANOTHER_KIND}")
     if url:
@@ -227,8 +268,12 @@ def read_migration_url(environment: Mapping[str, str]) -> DatabaseURL:
 
 
 def _url_in(given: Mapping[str, str], name: str) -> DatabaseURL | None:
+    if name not in given:
+        return None
+    if flaw := flaw_of_url(given[name]):
+        raise SettingsError(f"{name}: {flaw}")
     try:
-        return parse_database_url(given[name]) if name in given else None
+        return parse_database_url(given[name])
     except InvalidDatabaseURL as error:
         raise SettingsError(f"{name}: {error}") from None
 
@@ -239,7 +284,21 @@ def has_auth_mode(environment: Mapping[str, str]) -> bool:
 
 
 def _given(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if value.strip()}
+    return {
+        name: value if name in _SECRET_NAMES else value.strip() for name, value in environment.items() if value.strip()
+    }
+
+
+def _flaws(values: Mapping[str, str]) -> dict[str, str]:
+    """What is wrong with the text of our settings, by name."""
+    ours = [name for name in values if name in Settings.model_fields or name in _ALIASES]
+    return {name: flaw for name in sorted(ours) if (flaw := _flaw(name, values[name]))}
+
+
+def _flaw(name: str, value: str) -> str | None:
+    if name in _SECRET_NAMES:
+        return flaw_of_secret(value)
+    return flaw_of_url(value) if name in _DATABASE_NAMES else flaw_of_value(value)
 
 
 def _unknown(values: Mapping[str, str]) -> list[str]:
@@ -280,7 +339,7 @@ def _auth_mode(values: Mapping[str, str], *, development: bool) -> list[str]:
         if alias in values and values.get(name, values[alias]) != values[alias]
     ]
     known = frozenset({"HS256"}) if secrets else ASYMMETRIC_ALGORITHMS
-    if unknown := set(_comma_separated(values.get("JWT_ALGORITHM", ""))) - known:
+    if unknown := set(_entries(values.get("JWT_ALGORITHM", ""))) - known:
         reasons.append(f"JWT_ALGORITHM: cannot be {', '.join(sorted(unknown))}; use {', '.join(sorted(known))}")
     return reasons
 

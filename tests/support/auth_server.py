@@ -30,17 +30,19 @@ def body(content: bytes, status: int = 200, **headers: str) -> Behaviour:
 
 
 class AuthServer:
-    """A server on a free loopback port. `behaviour` writes the replies; `requests` has the paths that were requested."""
+    """A server on a free port. `behaviour` writes the replies; `requests` and `user_agents` say what was requested."""
 
-    def __init__(self, behaviour: Behaviour) -> None:
+    def __init__(self, behaviour: Behaviour, address: str = "127.0.0.1") -> None:
         self.behaviour = behaviour
         self.requests: list[str] = []
+        self.user_agents: list[str | None] = []
         self.over = threading.Event()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 outer.requests.append(self.path)
+                outer.user_agents.append(self.headers["User-Agent"])
                 # The client closes the connection if a reply is too slow or too large.
                 with suppress(OSError):
                     outer.behaviour(self)
@@ -48,14 +50,14 @@ class AuthServer:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name in the base class
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer((address, 0), Handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
 
     @property
     def origin(self) -> str:
         """The origin, which is also the issuer and audience of its tokens."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return "http://{}:{}".format(*self._server.server_address)
 
     def __enter__(self) -> Self:
         self._thread.start()

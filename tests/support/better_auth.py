@@ -3,7 +3,6 @@
 A test configures the server as a reader of the example would: by editing `plugins: [jwt()]` in auth.mjs.
 """
 
-import json
 import os
 import shutil
 import socket
@@ -22,7 +21,6 @@ import httpx2
 from support.npm import require_packages
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "better-auth"
-BROWSER = Path(__file__).parent / "browser.mjs"
 SECRET = "mX3vQ8rT1kLz6BfW0sYh9JdN4cGp7UaE2oKi5tRw"
 PASSWORD = "correct horse battery staple"
 START_SECONDS = 30
@@ -53,8 +51,9 @@ class User:
 class BetterAuth:
     """A server process on a free loopback port. It runs as long as the `with` block.
 
-    `jwt` replaces `jwt()` in auth.mjs, and `options` is added to its `betterAuth({ … })`. Servers with the same
-    `database` share users, sessions and keys. A test may change `environment` before a start.
+    `jwt` replaces `jwt()` in auth.mjs, and `options` is added to its `betterAuth({ … })`. `config` and `server` name
+    other files to use for auth.mjs and server.mjs. Servers with the same `database` share users, sessions and keys.
+    A test may change `environment` before a start.
     """
 
     def __init__(
@@ -64,10 +63,14 @@ class BetterAuth:
         jwt: str = "jwt()",
         options: str = "",
         database: Path | None = None,
+        config: Path = EXAMPLE / "auth.mjs",
+        server: Path = EXAMPLE / "server.mjs",
         **environment: str,
     ) -> None:
         require_packages(EXAMPLE)
         self._folder = folder
+        self._config = config
+        self._server = server
         self._log = folder / "log"
         self.database = database or folder / "auth.db"
         self.port = _free_port()
@@ -91,12 +94,28 @@ class BetterAuth:
         self.stop()
 
     def start(self) -> None:
-        """Starts the server and waits until it listens."""
+        """Migrates the database, starts the server and waits until it listens."""
+        self.migrate()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                ["node", "server.mjs"], cwd=self._folder, env=self.environment, stdout=log, stderr=log
+                ["node", self._server.name], cwd=self._folder, env=self.environment, stdout=log, stderr=log
             )
         self._wait_until_it_listens(self._process)
+
+    def migrate(self) -> list[str]:
+        """Creates what is missing of the database and returns the lines that migrate.mjs prints."""
+        command = ["node", "migrate.mjs"]
+        done = subprocess.run(
+            command,
+            cwd=self._folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=START_SECONDS,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
 
     def stop(self) -> None:
         """Stops the server if it runs. A later start uses the same port and database."""
@@ -130,14 +149,6 @@ class BetterAuth:
         token: str = response.json()["token"]
         return token
 
-    def browse(self, user: User, api: str) -> dict[str, Any]:
-        """Runs browser.mjs: the example's client calls the task API at `api`. Returns what it printed."""
-        command = ["node", str(BROWSER), f"{self.url}/api/auth", api, user.headers["Cookie"]]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS, check=False)
-        assert done.returncode == 0, done.stderr
-        seen: dict[str, Any] = json.loads(done.stdout)
-        return seen
-
     def keys(self) -> dict[str, dict[str, str]]:
         """Returns the keys of the key set by `kid`."""
         response = self.request("GET", "/api/auth/jwks")
@@ -160,12 +171,13 @@ class BetterAuth:
         connection.close()
 
     def _copy_example(self) -> None:
-        shutil.copy(EXAMPLE / "server.mjs", self._folder)
+        for file in {*EXAMPLE.glob("*.mjs"), self._server}:
+            shutil.copy(file, self._folder)
         (self._folder / "node_modules").symlink_to(EXAMPLE / "node_modules", target_is_directory=True)
 
     def _configure(self, jwt: str, options: str) -> None:
-        before, plugin, after = (EXAMPLE / "auth.mjs").read_text().partition("plugins: [jwt()]")
-        assert plugin, "auth.mjs no longer contains `plugins: [jwt()]`, which tests replace"
+        before, plugin, after = self._config.read_text().partition("plugins: [jwt()]")
+        assert plugin, f"{self._config.name} no longer contains `plugins: [jwt()]`, which tests replace"
         (self._folder / "auth.mjs").write_text(f"{before}{options}plugins: [{jwt}]{after}")
 
     def _wait_until_it_listens(self, process: "subprocess.Popen[bytes]") -> None:

@@ -34,7 +34,7 @@ class Daemon:
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix=f"taskwell-{type(self).__name__.lower()}-"))
-        self._as_nobody = sys.platform == "linux" and os.geteuid() == 0 and not _can_unshare()
+        self._as_nobody = sys.platform == "linux" and os.geteuid() == 0 and not can_unshare()
         self._hand_over(self._folder)
         self.log = self._folder / "log"
         with socket.socket() as free:
@@ -81,19 +81,20 @@ class Daemon:
             return
         # In this order, because entering a user namespace clears the parent-death signal.
         if os.geteuid() == 0:
-            _enter_user_namespace()
+            enter_user_namespace()
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, self.END)
 
 
 @cache
-def _can_unshare() -> bool:
+def can_unshare() -> bool:
+    """Returns whether the kernel allows user namespaces."""
     try:
-        return subprocess.run(["true"], preexec_fn=_enter_user_namespace, check=False).returncode == 0
+        return subprocess.run(["true"], preexec_fn=enter_user_namespace, check=False).returncode == 0
     except subprocess.SubprocessError:
         return False
 
 
-def _enter_user_namespace() -> None:
+def enter_user_namespace() -> None:
     """Gives this process another user id than root, while it still owns root's files."""
     outside = os.getuid()
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER):

@@ -79,10 +79,20 @@ def resolved(part: Json) -> Json:
 
 
 def references(part: object) -> set[str]:
+    return {*found("$ref", part)}
+
+
+def objects(part: object) -> Iterator[Json]:
+    """Yields all JSON objects in a part of the document."""
     if isinstance(part, dict):
-        own = {part["$ref"]} if isinstance(part.get("$ref"), str) else set()
-        return own.union(*(references(value) for value in part.values()))
-    return set().union(*(references(value) for value in part)) if isinstance(part, list) else set()
+        yield part
+    for value in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        yield from objects(value)
+
+
+def found(name: str, part: object) -> Iterator[Any]:
+    """Yields the values of that name, texts and numbers, from all JSON objects in a part of the document."""
+    return (value[name] for value in objects(part) if isinstance(value.get(name), str | int))
 
 
 def headers_of(problem: type[Problem]) -> set[str]:

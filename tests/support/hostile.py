@@ -28,6 +28,12 @@ HEADERS: dict[str, dict[str, Any]] = {
     "zip DEF": {"zip": "DEF"},
     "zip empty": {"zip": ""},
     **{f"typ {typ}": {"typ": typ} for typ in ("JWE", "dpop+jwt", "logout+jwt", "secevent+jwt", "JOSE", "", "JWT;x")},
+    **{
+        f"typ {typ}": {"typ": typ}
+        for typ in ("at+jwt;x", "at jwt", "at-jwt", "at+jwt, JWT", "rt+jwt", "id_token+jwt", "application/logout+jwt")
+    },
+    "typ application/ twice": {"typ": "application/application/at+jwt"},
+    "typ a list of at+jwt": {"typ": ["at+jwt"]},
     "typ a list": {"typ": ["JWT"]},
     "typ a number": {"typ": 1},
     "kid a number": {"kid": 1},
@@ -37,16 +43,8 @@ HEADERS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 INVALID_TIMES: list[Any] = [
-    "9999999999",
-    "soon",
-    "",
-    True,
-    False,
-    [9999999999],
-    {"at": 9999999999},
-    "1e10",
-    " 9999999999",
-]
+    "9999999999", "soon", "", True, False, [9999999999], {"at": 9999999999}, "1e10", " 9999999999",
+]  # fmt: skip
 INVALID_USERS: list[Any] = ["", "x" * 256, "a\x00", "a\n", "\x7f", "\x9f", 1, 0, True, 1.5, [], ["a"], {}, {"a": 1}]
 CLAIMS: dict[str, dict[str, Any]] = {
     "expired": {"exp": int(time.time()) - 60},
@@ -66,6 +64,53 @@ CLAIMS: dict[str, dict[str, Any]] = {
     "aud a number": {"aud": 1},
     "aud an object": {"aud": {"https://here.example": True}},
     "aud a list of numbers": {"aud": [1]},
+    "cnf with a DPoP key": {"cnf": {"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}},
+    "cnf with a certificate": {"cnf": {"x5t#S256": "bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2"}},
+    "cnf with a key": {"cnf": {"jwk": {"kty": "oct"}}},
+    "cnf empty": {"cnf": {}},
+    "cnf a string": {"cnf": "key"},
+    "ID token with a nonce": {"nonce": "n-0S6_WzA2Mj", "auth_time": int(time.time())},
+    "ID token with at_hash": {"at_hash": "77QmUPtjPfzWtF2AnpK9RQ", "acr": "0"},
+    "ID token with c_hash": {"c_hash": "LDktKdoQak3Pk0cnXxCltA"},
+    "ID token for a client": {"aud": "client-1", "azp": "client-1"},
+    "logout token without typ": {"events": {"http://schemas.openid.net/event/backchannel-logout": {}}, "sid": "1"},
+    "security event": {"events": {"https://schemas.openid.net/secevent/risc/event-type/account-disabled": {}}},
+}  # fmt: skip
+
+# Claims of OAuth access tokens (`typ: at+jwt`) that must be rejected, although the scopes are right.
+ACCESS_TOKEN_CLAIMS: dict[str, dict[str, Any]] = {
+    "expired": {"exp": int(time.time()) - 60},
+    "no exp": {"exp": None},
+    "not yet valid": {"nbf": int(time.time()) + 3600},
+    "another aud": {"aud": "https://elsewhere.example"},
+    "no user": {"sub": None},
+    "a client instead of a user": {"sub": "client-1"},
+    "a client in user_id": {"sub": None, "user_id": "client-1"},
+    "bound to a DPoP key": {"cnf": {"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}},
+    "bound to a certificate": {"cnf": {"x5t#S256": "bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2"}},
+    "with events": {"events": {}},
+    "with a nonce": {"nonce": "n-0S6_WzA2Mj"},
+}
+
+# Claims of access tokens that do not grant `tasks:read`. `scope` counts before `scp`.
+INSUFFICIENT_SCOPES: dict[str, dict[str, Any]] = {
+    "no scope": {},
+    **{
+        f"scope {json.dumps(scope)}": {"scope": scope}
+        for scope in (
+            "", " ", "openid profile email", "tasks", "tasks:", "tasks:*", "*", "read", "tasks:reads", "xtasks:read",
+            "TASKS:READ", "tasks: read", "tasks:read,tasks:write", "tasks:read\ttasks:write", "tasks:read\n",
+            "tasks:read\u00a0", "tasks:write", 1, 0, True, {}, {"tasks:read": True}, [], [1], [None], [["tasks:read"]],
+            ["tasks:read tasks:write"], ["tasks:write"], ["Tasks:Read"],
+        )
+    },
+    "scp openid": {"scp": "openid"},
+    "scp a list of openid": {"scp": ["openid"]},
+    "scp an object": {"scp": {"tasks:read": True}},
+    "scope openid and scp tasks:read": {"scope": "openid", "scp": "tasks:read"},
+    "scope empty and scp tasks:read": {"scope": "", "scp": ["tasks:read"]},
+    "scopes": {"scopes": "tasks:read"},
+    "permissions": {"permissions": ["tasks:read"]},
 }  # fmt: skip
 
 # The text of the claims, in forms that JSON libraries read differently. `%s` is the rest of a good token's claims.
@@ -96,6 +141,8 @@ TEXTS: dict[str, bytes] = {
     "deeply nested arrays": b'{%s,"a":' + b"[" * 2500 + b"]" * 2500 + b"}",
     "deeply nested objects": b'{%s,"a":' + b'{"a":' * 700 + b"1" + b"}" * 700 + b"}",
     "NUL": b"{%s}\x00",
+    "cnf null": b'{%s,"cnf":null}',
+    "cnf twice": b'{%s,"cnf":{},"cnf":null}',
     "a lone surrogate as the user": b'{%s,"user_id":"\\ud800"}',
 }
 
@@ -211,5 +258,23 @@ def hostile_tokens(signer: Signer, user: str) -> dict[str, str]:
         forms[f"header text: {name}"] = signer.raw(text.replace(b"%s", head), json.dumps(claims).encode())
     forms |= {f"mangled: {name}": token for name, token in _mangled(good, other).items()}
     forms |= {f"forged: {name}": token for name, token in _forged(signer, user).items()}
+    access = {"scope": "tasks:read tasks:write", "client_id": "client-1"}
+    for name, members in ACCESS_TOKEN_CLAIMS.items():
+        forms[f"access token: {name}"] = signer.token(user, {"typ": "at+jwt"}, **(access | members))
     forms["unsigned"] = encoded(b'{"alg":"none"}') + "." + encoded(json.dumps(claims).encode()) + "."
+    return forms
+
+
+def tokens_without_scope(signer: Signer, user: str) -> dict[str, str]:
+    """OAuth access tokens for `user` that do not grant `tasks:read`. A service must answer GET with 403."""
+    forms = {
+        f"{typ}: {name}": signer.token(user, {"typ": typ}, client_id="client-1", **members)
+        for typ in ("at+jwt", "application/at+jwt", "AT+JWT")
+        for name, members in INSUFFICIENT_SCOPES.items()
+    }
+    # Better Auth's OAuth provider before 1.7 set no typ.
+    for typ in (None, "JWT"):
+        for client in ("azp", "client_id"):
+            header, claims = {"typ": typ}, {client: "client-1", "scope": "openid profile"}
+            forms[f"typ {typ} with {client}"] = signer.token(user, header, **claims)
     return forms

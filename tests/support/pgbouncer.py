@@ -27,6 +27,8 @@ default_pool_size = 8
 min_pool_size = 4
 server_round_robin = 1
 max_client_conn = 1000
+# By default, a failed login to the server delays the next one by 15 seconds.
+server_login_retry = 1
 
 auth_type = scram-sha-256
 auth_file = {users}

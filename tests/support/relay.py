@@ -1,6 +1,6 @@
-"""A network between a service and its database, that fails when it is told to.
+"""A network between a service and its database that fails on command.
 
-It carries bytes and knows nothing of what they mean, so that TLS passes too.
+It forwards bytes without understanding them, so TLS works too.
 """
 
 import asyncio
@@ -15,14 +15,15 @@ from typing import Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 CALL_SECONDS = 10
-LINGER_NOT_AT_ALL = struct.pack("ii", 1, 0)
+# Closing a socket with this option sends RST instead of FIN.
+NO_LINGER = struct.pack("ii", 1, 0)
 POSTGRES_PORT = 5432
 
 T = TypeVar("T")
 
 
 def executes(request: bytes) -> bool:
-    """Whether a client's messages, in plain text, run a statement: there is a Bind or a Query among them.
+    """Tells whether unencrypted messages of a client run a statement, that is, contain a Bind or a Query.
 
     https://www.postgresql.org/docs/current/protocol-message-formats.html
     """
@@ -35,7 +36,7 @@ def executes(request: bytes) -> bool:
 
 @dataclass
 class Loss:
-    """A reply that is to be lost."""
+    """The order to lose one reply."""
 
     request: Callable[[bytes], bool]
     then: Literal["cut", "silence"]
@@ -43,28 +44,29 @@ class Loss:
 
 
 class Relay:
-    """A port of the loopback interface that leads to the server of a URL, while the `with` lasts.
+    """Listens on the loopback interface and forwards to the server of a URL, for the duration of a `with` block.
 
-    `url` is that URL, through here. Any thread may call the methods; what they say has happened when they return.
-    `round_trips` is how often a server began to answer, over all connections. It is exact between two moments at which
-    connections are established; during a TLS handshake the server also sends tickets that nobody asked for.
+    `url` is the same URL with the relay's address. The methods may be called from any thread, and their effect is
+    complete when they return. `round_trips` counts, over all connections, how often the server began a reply. The
+    count is exact while no connection is being established: a TLS handshake adds session tickets that no client asked
+    for.
     """
 
     def __init__(self, url: str) -> None:
-        there = urlsplit(url)
-        self._target = str(there.hostname), there.port or POSTGRES_PORT
+        target = urlsplit(url)
+        self._target = str(target.hostname), target.port or POSTGRES_PORT
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port: int = free.getsockname()[1]
-        login, at, _ = there.netloc.rpartition("@")
-        self.url = there._replace(netloc=f"{login}{at}127.0.0.1:{self.port}").geturl()
+        login, at, _ = target.netloc.rpartition("@")
+        self.url = target._replace(netloc=f"{login}{at}127.0.0.1:{self.port}").geturl()
         self.connections_made = 0
         self.round_trips = 0
         self.flowing = True
         self.seconds_to_server = self.seconds_to_client = 0.0
         self._loss: Loss | None = None
-        self._entrance: asyncio.Server | None = None
+        self._listener: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
-        self._ways: set[asyncio.Task[None]] = set()
+        self._forwarding: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -82,52 +84,60 @@ class Relay:
         self._loop.close()
 
     def open(self) -> None:
-        """Accepts connections, as it also does at first."""
+        """Accepts connections. A new relay is open."""
         self._do(self._open())
 
     def close(self) -> None:
-        """Refuses connections, and cuts those that there are."""
+        """Refuses new connections and ends the existing ones (FIN)."""
         self._do(self._close())
 
     def cut(self) -> None:
-        """Ends every connection at both ends, in order (FIN)."""
+        """Ends every connection in an orderly way on both sides (FIN)."""
         self._do(self._drop(reset=False))
 
     def reset(self) -> None:
-        """Breaks every connection at both ends (RST)."""
+        """Resets every connection on both sides (RST)."""
         self._do(self._drop(reset=True))
 
     def black_hole(self) -> None:
-        """Keeps every connection open, new ones too, and carries nothing, not even an end, until `restore`."""
+        """Accepts and keeps connections but forwards nothing, not even the end of a connection, until `restore`."""
         self.flowing = False
 
     def forget(self, *, silently: bool) -> None:
-        """Loses track of every connection, and tells nobody: who then sends something is reset, or hears nothing."""
+        """Forgets every connection without telling either side, as an address translator does.
+
+        A client that then sends something gets a reset or, with `silently`, nothing. The server keeps its side open
+        until `restore`.
+        """
         for connection in self._connections:
             connection.forgotten = "silence" if silently else "reset"
 
     def restore(self) -> None:
-        """Carries again, and first what was sent meanwhile, as TCP does."""
+        """Undoes every fault except `close`.
+
+        Bytes that were held back are delivered first, as TCP does. Forgotten connections end on both sides, as they do
+        when keepalive probes fail.
+        """
         self._do(self._restore())
 
     def delay(self, *, to_server: float = 0, to_client: float = 0) -> None:
-        """Lets what is sent from now on take so many seconds."""
+        """Delays the bytes sent from now on, per direction and in seconds."""
         self.seconds_to_server, self.seconds_to_client = to_server, to_client
 
     def swallow(
         self, request: Callable[[bytes], bool] = executes, *, then: Literal["cut", "silence"]
     ) -> threading.Event:
-        """Loses one reply: to the next request, on any connection, of which `request` is true.
+        """Loses the reply to the next request, on any connection, for which `request` returns true.
 
-        Then the connection is cut, or stays open and nothing comes through. The event is set when the reply is lost; the
-        server has then done what it was asked. A request is all that a client sent since the server last spoke. Of a
-        prepared statement it holds the parameters, but not the text; of an encrypted one there is nothing to see.
+        The connection is then cut, or stays open in silence. The returned event is set when the reply is lost, which
+        is after the server did the work. A request is everything that a client sent since the server last spoke. For a
+        prepared statement it contains the parameters but not the SQL text; nothing can be read if it is encrypted.
         """
         self._loss = Loss(request, then)
         return self._loss.happened
 
     def loss_of_reply_to(self, request: bytes) -> Loss | None:
-        """What is to happen to the reply; each is handed out once."""
+        """Returns what should happen to the reply. Each order is handed out once."""
         loss = self._loss
         if loss is None or not loss.request(request):
             return None
@@ -136,20 +146,20 @@ class Relay:
 
     @property
     def connections_open(self) -> int:
-        """How many connections clients hold open."""
+        """The number of connections that clients hold open."""
         return self._do(self._count())
 
     def _do(self, action: Coroutine[None, None, T]) -> T:
         return asyncio.run_coroutine_threadsafe(action, self._loop).result(CALL_SECONDS)
 
     async def _open(self) -> None:
-        if self._entrance is None:
-            self._entrance = await self._loop.create_server(self._accept, "127.0.0.1", self.port)
+        if self._listener is None:
+            self._listener = await self._loop.create_server(self._accept, "127.0.0.1", self.port)
 
     async def _close(self) -> None:
-        if self._entrance:
-            self._entrance.close()
-            self._entrance = None
+        if self._listener:
+            self._listener.close()
+            self._listener = None
         await self._drop(reset=False)
 
     async def _drop(self, *, reset: bool) -> None:
@@ -159,30 +169,35 @@ class Relay:
 
     async def _restore(self) -> None:
         self.flowing = True
+        self._loss = None
+        self.delay()
         for connection in self._connections:
-            connection.client.flow()
-            connection.server.flow()
+            for end in (connection.client, connection.server):
+                if connection.forgotten:
+                    end.drop(reset=False)
+                else:
+                    end.flow()
 
     async def _count(self) -> int:
         return sum(not connection.client.gone for connection in self._connections)
 
     async def _end(self) -> None:
         await self._close()
-        for way in self._ways:
-            way.cancel()
-        await asyncio.gather(*self._ways, return_exceptions=True)
+        for task in self._forwarding:
+            task.cancel()
+        await asyncio.gather(*self._forwarding, return_exceptions=True)
 
     def _accept(self) -> asyncio.Protocol:
         self.connections_made += 1
         self._connections = {one for one in self._connections if not (one.client.gone and one.server.gone)}
         connection = _Connection(self)
         self._connections.add(connection)
-        way = self._loop.create_task(self._lead_on(connection))
-        self._ways.add(way)
-        way.add_done_callback(self._ways.discard)
+        task = self._loop.create_task(self._connect_onward(connection))
+        self._forwarding.add(task)
+        task.add_done_callback(self._forwarding.discard)
         return connection.client
 
-    async def _lead_on(self, connection: "_Connection") -> None:
+    async def _connect_onward(self, connection: "_Connection") -> None:
         try:
             await self._loop.create_connection(lambda: connection.server, *self._target)
         except OSError as error:
@@ -190,7 +205,7 @@ class Relay:
 
 
 class _Connection:
-    """A client's connection, and the one that leads on from it to the server."""
+    """A client's connection to the relay, and the relay's connection to the server."""
 
     def __init__(self, relay: Relay) -> None:
         self.client = _End(relay, self._from_client)
@@ -209,7 +224,7 @@ class _Connection:
         self._request += data
         if data and not self._loss:
             self._loss = self._relay.loss_of_reply_to(self._request)
-        self._carry(data, self.server, self._relay.seconds_to_server)
+        self._forward(data, self.server, self._relay.seconds_to_server)
 
     def _from_server(self, data: bytes) -> None:
         if data and self._request:
@@ -217,7 +232,7 @@ class _Connection:
             self._request = b""
         if data and self._loss:
             self._lose_reply(self._loss)
-        self._carry(data, self.client, self._relay.seconds_to_client)
+        self._forward(data, self.client, self._relay.seconds_to_client)
 
     def _lose_reply(self, loss: Loss) -> None:
         self._loss = None
@@ -227,18 +242,18 @@ class _Connection:
             self.server.drop(reset=False)
         loss.happened.set()
 
-    def _carry(self, data: bytes, to: "_End", seconds: float) -> None:
+    def _forward(self, data: bytes, to: "_End", seconds: float) -> None:
         if not data or not self._silent:
             to.send(data, seconds)
 
 
 class _End(asyncio.Protocol):
-    """One of the two ends of a connection; nothing, `b""`, is what it hears and says when that is the last."""
+    """One of the relay's two sockets for a connection. Empty bytes mean the end of the stream, in both directions."""
 
-    def __init__(self, relay: Relay, heard: Callable[[bytes], None]) -> None:
+    def __init__(self, relay: Relay, receive: Callable[[bytes], None]) -> None:
         self.gone = False
         self._relay = relay
-        self._heard = heard
+        self._receive = receive
         self._transport: asyncio.Transport | None = None
         self._waiting: deque[bytes] = deque()
         self._due = 0
@@ -249,11 +264,11 @@ class _End(asyncio.Protocol):
         self.flow()
 
     def data_received(self, data: bytes) -> None:
-        self._heard(data)
+        self._receive(data)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio calls it so
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio passes it
         self.gone = True
-        self._heard(b"")
+        self._receive(b"")
 
     def send(self, data: bytes, seconds: float) -> None:
         self._waiting.append(data)
@@ -267,7 +282,7 @@ class _End(asyncio.Protocol):
         self.flow()
 
     def flow(self) -> None:
-        """Sends what is due. Only how much is due is kept, so that no delay can change the order."""
+        """Sends what is due. Counting due chunks, instead of marking them, keeps the order whatever the delays."""
         while self._due and self._transport and self._relay.flowing:
             self._due -= 1
             if data := self._waiting.popleft():
@@ -279,5 +294,5 @@ class _End(asyncio.Protocol):
         if self._transport:
             if reset and not self.gone:
                 wire = self._transport.get_extra_info("socket")
-                wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT_AT_ALL)
+                wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
             self._transport.abort()

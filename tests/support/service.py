@@ -10,11 +10,10 @@ from uuid import uuid4
 
 import httpx2
 import jwt
-import uvicorn
 
 from taskwell.app import create_app
 from taskwell.migrations.runner import upgrade
-from taskwell.server.run import OPTIONS
+from taskwell.server.run import Server, listen
 from taskwell.settings import Settings
 
 SECRET = "a-secret-of-the-test-suite-and-of-nothing-else"
@@ -89,14 +88,14 @@ def running(engine: str, *, migrate: bool = True, **environment: str) -> Iterato
     settings = Settings.read({"BETTER_AUTH_SECRET": SECRET, "TASKWELL_POOL_MIN": "1", **environment})
     if migrate:
         upgrade(settings.DATABASE_URL)
-    config = uvicorn.Config(create_app(settings), port=0, log_config=None, **OPTIONS)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
+    listener = listen("127.0.0.1", 0)
+    server = Server(create_app(settings), settings)
+    thread = threading.Thread(target=server.run, args=[[listener]], daemon=True)
     thread.start()
     while not server.started:
         assert thread.is_alive(), "the service does not start"
         time.sleep(0.005)
-    host, port = server.servers[0].sockets[0].getsockname()
+    host, port = listener.getsockname()
     # Beyond a number of idle connections httpx2 closes some, now and then one that another thread is just about to use.
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
     # Without TLS there is no store of certificates to load, which takes longer than most tests.

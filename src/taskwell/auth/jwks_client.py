@@ -15,6 +15,8 @@ from http import HTTPStatus
 
 import httpx2
 
+import taskwell
+from taskwell.auth.addresses import is_private
 from taskwell.auth.jwks import InvalidKeySet, parse_key_set
 from taskwell.auth.keys import Key, KeysUnavailable, UnknownKey
 
@@ -28,7 +30,7 @@ KEEP_SECONDS = 24 * 3600
 BUCKET_SIZE = 3
 BUCKET_SECONDS = 5
 
-# Plain http is allowed only for this machine (`check_key_set_url`), so it bypasses any proxy in the environment.
+# Plain http is allowed only on this machine and on private networks, so it bypasses any proxy in the environment.
 DIRECTLY = {"http://": None}
 
 Fetch = Callable[[], Awaitable[bytes]]
@@ -165,8 +167,15 @@ def fetch_from(url: str, client: httpx2.AsyncClient) -> Fetch:
 
 async def _get(client: httpx2.AsyncClient, url: str) -> bytes:
     # Without compression, because a kilobyte of gzip can hold a megabyte.
-    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+    headers = {
+        "Accept": "application/json",
+        "Accept-Encoding": "identity",
+        # Firewalls refuse the default of Python's clients.
+        "User-Agent": f"taskwell/{taskwell.__version__}",
+    }
     async with client.stream("GET", url, headers=headers, follow_redirects=False) as response:
+        if response.url.scheme == "http" and not is_private(peer := _peer(response)):
+            raise FetchFailed(f"{url} is plain http from {peer}, which is not a private address; use https")
         if response.status_code != HTTPStatus.OK:
             raise FetchFailed(f"{url} answered with status {response.status_code}")
         body = b""
@@ -175,3 +184,8 @@ async def _get(client: httpx2.AsyncClient, url: str) -> bytes:
             if len(body) > MAX_BYTES:
                 raise FetchFailed(f"{url} answered with more than {MAX_BYTES} bytes")
         return body
+
+
+def _peer(response: httpx2.Response) -> str:
+    """The address that the connection leads to. A lookup of the name could have another result."""
+    return str(response.extensions["network_stream"].get_extra_info("server_addr")[0])

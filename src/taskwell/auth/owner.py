@@ -1,4 +1,4 @@
-"""Finding the owner of a request: the Authorization header, the verified token, the user in the path."""
+"""Finding the owner of a request: the Authorization header, the verified token, the user in the path, the scopes."""
 
 from collections.abc import Iterable
 from typing import Annotated
@@ -9,8 +9,11 @@ from fastapi.security.base import SecurityBase
 from starlette.requests import Request
 
 from taskwell.auth.keys import KeysUnavailable
-from taskwell.auth.tokens import Cause, InvalidToken, UserId, Verifier
-from taskwell.errors import AuthForbidden, AuthInvalid, AuthMissing, AuthUnavailable, Problem
+from taskwell.auth.scopes import READ, WRITE
+from taskwell.auth.tokens import Cause, Identity, InvalidToken, UserId, Verifier
+from taskwell.errors import AuthForbidden, AuthInvalid, AuthMissing, AuthUnavailable, InsufficientScope, Problem
+
+_READING_METHODS = ("GET", "HEAD")
 
 AUTH_PROBLEMS: list[type[Problem]] = [AuthMissing, AuthInvalid, AuthForbidden, AuthUnavailable]
 
@@ -18,8 +21,8 @@ RawHeaders = Iterable[tuple[bytes, bytes]]
 """Headers as ASGI passes them: names in lower case."""
 
 
-async def identify(headers: RawHeaders, verifier: Verifier) -> UserId:
-    """Returns the user of the request's bearer token.
+async def identify(headers: RawHeaders, verifier: Verifier) -> Identity:
+    """Returns the identity that the request's bearer token proves.
 
     Raises:
         AuthMissing: The request has no bearer token.
@@ -27,7 +30,9 @@ async def identify(headers: RawHeaders, verifier: Verifier) -> UserId:
         AuthUnavailable: There are no keys to verify the token with.
     """
     try:
-        return await verifier.verify(_bearer_token(headers))
+        token = _bearer_token(headers)
+        # Most tokens have been verified before. The coroutine that verifies would cost more than the look at the cache.
+        return verifier.cached(token) or await verifier.verify(token)
     except InvalidToken as error:
         raise AuthInvalid(str(error)) from None
     except KeysUnavailable:
@@ -44,6 +49,17 @@ def require_same_user(owner: UserId, path_user: str) -> None:
         raise AuthForbidden
 
 
+def require_scope(scopes: frozenset[str], method: str) -> None:
+    """Checks that an OAuth access token with `scopes` may be used with the HTTP method.
+
+    Raises:
+        InsufficientScope: The scope for the method is missing.
+    """
+    scope = READ if method in _READING_METHODS else WRITE
+    if scope not in scopes:
+        raise InsufficientScope(scope)
+
+
 class Authenticator:
     """Admits requests whose token belongs to the user in the path, and stores that user as the owner."""
 
@@ -57,19 +73,27 @@ class Authenticator:
             AuthMissing: The request has no bearer token.
             AuthInvalid: The token is not accepted.
             AuthUnavailable: There are no keys to verify the token with.
-            AuthForbidden: The token belongs to a different user than the one in the path.
+            AuthForbidden: The token belongs to a different user than the one in the path, or lacks the scope.
         """
-        owner = await identify(request.scope["headers"], self._verifier)
-        require_same_user(owner, request.scope["path_params"]["user_id"])
-        request.scope["state"]["owner"] = owner
+        scope = request.scope
+        identity = await identify(scope["headers"], self._verifier)
+        require_same_user(identity.user, scope["path_params"]["user_id"])
+        if identity.scopes is not None:
+            require_scope(identity.scopes, scope["method"])
+        scope["state"]["owner"] = identity.user
 
 
 def _bearer_token(headers: RawHeaders) -> str:
     """The token of the only Authorization header (RFC 6750, section 2.1)."""
-    values = [value for name, value in headers if name == b"authorization"]
-    if len(values) > 1:
-        raise InvalidToken(Cause.MALFORMED, "more than one Authorization header")
-    scheme, _, token = (values[0].decode("latin-1") if values else "").partition(" ")
+    authorization = None
+    for name, value in headers:
+        if name == b"authorization":
+            if authorization is not None:
+                raise InvalidToken(Cause.MALFORMED, "more than one Authorization header")
+            authorization = value
+    if authorization is None:
+        raise AuthMissing
+    scheme, _, token = authorization.decode("latin-1").partition(" ")
     token = token.strip(" ")
     if scheme.lower() != "bearer" or not token:
         raise AuthMissing
@@ -81,7 +105,9 @@ class _Bearer(SecurityBase):
 
     scheme_name = "bearer"
     model = HTTPBearer(
-        bearerFormat="JWT", description="A JWT from the auth server. It must belong to the user in the path."
+        bearerFormat="JWT",
+        description="A JWT from the auth server, verified by the rules of RFC8725. It must belong to the user in the path. An OAuth access token (typ "
+        f"at+jwt) also needs the scope {READ} for GET and HEAD, and {WRITE} for other methods.",
     )
 
     async def __call__(

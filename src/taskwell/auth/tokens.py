@@ -21,6 +21,7 @@ import jwt
 from jwt.algorithms import OKPAlgorithm
 
 from taskwell.auth.keys import Key, Keys, UnknownKey
+from taskwell.auth.scopes import ACCESS_TOKEN_TYPE, granted_scopes
 
 UserId = NewType("UserId", str)
 """A user's ID at the auth server: an opaque string of 1 to 255 characters."""
@@ -34,7 +35,9 @@ CACHE_SIZE = 4096
 CACHE_SECONDS = 300
 
 _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+")
-_TOKEN_TYPES = ("jwt", "at+jwt")
+_TOKEN_TYPES = ("jwt", ACCESS_TOKEN_TYPE)
+# An ID token proves a sign-in to an application (OpenID Connect Core, section 2). It is not for an API.
+_ID_TOKEN_CLAIMS = ("nonce", "at_hash", "c_hash")
 _UNUSABLE_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 _signatures = jwt.PyJWS()
@@ -49,6 +52,7 @@ class Cause(StrEnum):
 
     MALFORMED = "malformed"
     HEADER = "header"
+    PURPOSE = "purpose"
     TIMES = "times"
     EXPIRED = "expired"
     NOT_YET_VALID = "not_yet_valid"
@@ -69,10 +73,19 @@ class InvalidToken(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Verified:
-    """An entry of the cache of verified tokens: the user, the key that verified the token, and the expiry."""
+class Identity:
+    """What a verified token proves: its user, and what the token may do."""
 
     user: UserId
+    scopes: frozenset[str] | None
+    """The scopes of an OAuth access token. None for a session's token, which may do everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Verified:
+    """An entry of the cache of verified tokens: the identity, the key that verified the token, and the expiry."""
+
+    identity: Identity
     kid: str | None
     key: Key
     until: float
@@ -101,32 +114,47 @@ class Verifier:
         self._clock = clock
         self._verified_tokens: OrderedDict[bytes, _Verified] = OrderedDict()
 
-    async def verify(self, token: str) -> UserId:
-        """Returns the user that the token belongs to.
+    async def verify(self, token: str) -> Identity:
+        """Returns the user that the token belongs to, and its scopes.
 
         Raises:
             InvalidToken: The token is malformed, has a wrong signature, is expired or not valid yet, is meant for
                 another service, or names no user.
             KeysUnavailable: There are no keys to verify the token with.
         """
-        digest = sha256(token.encode(errors="surrogateescape")).digest()
-        if cached := self._cached(digest):
-            return cached.user
+        if identity := self.cached(token):
+            return identity
         verified = await self._verify(token)
-        self._cache(digest, verified)
-        return verified.user
+        self._cache(token, verified)
+        return verified.identity
+
+    def cached(self, token: str) -> Identity | None:
+        """Returns the identity of a token that was verified before.
+
+        The entry counts if it has not expired and the key set still has the same key object.
+        """
+        digest = sha256(token.encode(errors="surrogateescape")).digest()
+        verified = self._verified_tokens.get(digest)
+        if verified is None:
+            return None
+        if self._clock() >= verified.until or self.keys.cached(verified.kid) is not verified.key:
+            del self._verified_tokens[digest]
+            return None
+        self._verified_tokens.move_to_end(digest)
+        return verified.identity
 
     async def _verify(self, token: str) -> _Verified:
         header, claims = read_unverified(token)
         _check_header(header)
+        _check_purpose(claims)
         _check_types_of_times(claims)
         self._check_claims(token)
-        user = _user(claims)
+        identity = Identity(_user(claims), granted_scopes(_type(header), claims))
         kid = cast("str | None", header.get("kid"))
-        key = await self._key(kid)
+        key = await self._key(kid, header.get("alg"))
         self._check_signature(token, str(header.get("alg")), key)
         until = min(cast("float", claims["exp"]), self._clock() + CACHE_SECONDS)
-        return _Verified(user, kid, key, until)
+        return _Verified(identity, kid, key, until)
 
     def _check_claims(self, token: str) -> None:
         try:
@@ -148,11 +176,11 @@ class Verifier:
         except jwt.InvalidTokenError as error:
             raise InvalidToken(_cause(error), str(error)) from None
 
-    async def _key(self, kid: str | None) -> Key:
+    async def _key(self, kid: str | None, algorithm: object) -> Key:
         try:
             return await self.keys.get(kid)
         except UnknownKey:
-            raise InvalidToken(Cause.UNKNOWN_KEY, "the key set has no key with its kid") from None
+            raise InvalidToken(Cause.UNKNOWN_KEY, _unknown_key(kid, algorithm)) from None
 
     def _check_signature(self, token: str, algorithm: str, key: Key) -> None:
         if algorithm not in key.algorithms or (self._algorithms and algorithm not in self._algorithms):
@@ -162,19 +190,8 @@ class Verifier:
         except jwt.PyJWTError as error:
             raise InvalidToken(Cause.SIGNATURE, str(error)) from None
 
-    def _cached(self, digest: bytes) -> _Verified | None:
-        """The cached result, if it has not expired and the key set still has the same key object."""
-        verified = self._verified_tokens.get(digest)
-        if verified is None:
-            return None
-        if self._clock() >= verified.until or self.keys.cached(verified.kid) is not verified.key:
-            del self._verified_tokens[digest]
-            return None
-        self._verified_tokens.move_to_end(digest)
-        return verified
-
-    def _cache(self, digest: bytes, verified: _Verified) -> None:
-        self._verified_tokens[digest] = verified
+    def _cache(self, token: str, verified: _Verified) -> None:
+        self._verified_tokens[sha256(token.encode()).digest()] = verified
         if len(self._verified_tokens) > CACHE_SIZE:
             self._verified_tokens.popitem(last=False)
 
@@ -247,8 +264,31 @@ def _check_header(header: Members) -> None:
             raise InvalidToken(Cause.HEADER, f"its header has {name}")
     if "kid" in header and not isinstance(header["kid"], str):
         raise InvalidToken(Cause.HEADER, "its kid is not a string")
-    if "typ" in header and str(header["typ"]).lower().removeprefix("application/") not in _TOKEN_TYPES:
-        raise InvalidToken(Cause.HEADER, "its typ is not JWT")
+    if "typ" in header and _type(header) not in _TOKEN_TYPES:
+        raise InvalidToken(Cause.HEADER, "its typ is not JWT or at+jwt")
+
+
+def _type(header: Members) -> str | None:
+    """The `typ`, for which case and the prefix `application/` do not matter (RFC 7515, section 4.1.9)."""
+    return str(header["typ"]).lower().removeprefix("application/") if "typ" in header else None
+
+
+def _check_purpose(claims: Members) -> None:
+    """Rejects tokens that the auth server signs with the same keys, but not as a permission to call an API."""
+    if "cnf" in claims:
+        # RFC 7800: only the holder of another key may use the token, and this API does not ask for a proof of that key.
+        raise InvalidToken(Cause.PURPOSE, "it is bound to a key by cnf")
+    if "events" in claims:
+        # RFC 8417; a logout token is one too (OpenID Connect Back-Channel Logout, section 2.4).
+        raise InvalidToken(Cause.PURPOSE, "it has events, so it is a logout token or another security event")
+    if any(name in claims for name in _ID_TOKEN_CLAIMS):
+        raise InvalidToken(Cause.PURPOSE, "it is an ID token")
+
+
+def _unknown_key(kid: str | None, algorithm: object) -> str:
+    if str(algorithm).startswith("HS"):
+        return "it is signed with a shared secret, but this service verifies tokens with a key set"
+    return "the key set has no key with its kid" if kid is not None else "it has no kid to choose a key by"
 
 
 def _check_types_of_times(claims: Members) -> None:
@@ -265,6 +305,9 @@ def _user(claims: Members) -> UserId:
     user = claims.get("user_id", claims.get("sub"))
     if claims.get("sub", user) != user:
         raise InvalidToken(Cause.USER, "its user_id and sub differ")
+    if user is not None and claims.get("client_id") == user:
+        # RFC 9068, section 2.2: without a user, as in the client credentials grant, `sub` is the client.
+        raise InvalidToken(Cause.USER, "it belongs to a client, not to a user")
     if not isinstance(user, str) or not 1 <= len(user) <= MAX_USER_CHARACTERS or _UNUSABLE_CHARACTER.search(user):
         raise InvalidToken(Cause.USER, "it names no usable user")
     return UserId(user)

@@ -1,6 +1,7 @@
 """Command-line arguments shared by several commands."""
 
 import argparse
+import os
 import re
 from collections.abc import Callable
 
@@ -13,7 +14,11 @@ def add_address(parser: argparse.ArgumentParser) -> None:
         help="address to listen on; 0.0.0.0 means all IPv4 addresses (default: 127.0.0.1)",
     )
     parser.add_argument(
-        "--port", type=number(0, 65535), default=8000, help="port to listen on; 0 means any free port (default: 8000)"
+        "--port",
+        type=number(0, 65535),
+        # The name by which Railway, Render, Heroku and Cloud Run say where they expect a service.
+        default=os.environ.get("PORT") or 8000,
+        help="port to listen on; 0 means any free port (default: the variable PORT, or else 8000)",
     )
 
 

@@ -1,13 +1,17 @@
 """`taskwell dev`: set up and serve for development."""
 
 import argparse
+import asyncio
+import signal
 import sys
 
 from taskwell.cli.arguments import add_address
 from taskwell.cli.development import DATABASE_URL, greeting
 from taskwell.cli.environment import development_settings
+from taskwell.cli.status import discard_output
 from taskwell.migrations.runner import upgrade
 from taskwell.server.run import listen, serve, url_of
+from taskwell.telemetry.logs import start_logging
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +26,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Runs the command."""
     settings = development_settings()
+    start_logging(settings.TASKWELL_LOG_LEVEL)
     with listen(options.host, options.port) as listener:
         upgrade(settings.migration_url)
         text = greeting(settings, url_of(listener), f"{sys.argv[0]} token")
-        serve(settings, listener, on_start=lambda: print(text, flush=True))
+        serve(settings, listener, on_start=lambda: _announce(text))
+
+
+def _announce(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # The reader of the output has ended. Shut down as on SIGTERM, once the server has finished starting.
+        discard_output()
+        asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGTERM)

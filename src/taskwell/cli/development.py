@@ -4,6 +4,7 @@ import asyncio
 import os
 import secrets
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import jwt
@@ -11,11 +12,14 @@ import jwt
 from taskwell.auth.keys import SharedSecret
 from taskwell.auth.tokens import Verifier
 from taskwell.errors import SettingsError
-from taskwell.settings import DEVELOPMENT_SECRET_PREFIX, Settings
+from taskwell.settings import DEVELOPMENT_SECRET_PREFIX, MIN_SECRET_BYTES, Settings
 
 SECRET_FILE = Path(".taskwell/development-secret")
 DATABASE_URL = "sqlite:///taskwell.db"
 DEMO_USER = "demo"
+
+_RANDOM_BYTES = 32
+_WRITE_SECONDS = 2
 
 _GREETING = """
 Taskwell is running at {url}
@@ -52,23 +56,26 @@ def development_secret() -> str:
     """
     SECRET_FILE.parent.mkdir(mode=0o700, exist_ok=True)
     if not SECRET_FILE.exists():
-        _make_secret()
-    return SECRET_FILE.read_text(encoding="utf-8").strip()
+        with suppress(FileExistsError):
+            _create_secret()
+    return _read_secret()
 
 
-def _make_secret() -> None:
-    # The file appears complete or not at all. When two processes start at once, both use the secret of the first:
-    # a link, unlike a rename, does not replace an existing file.
-    draft = SECRET_FILE.with_name(f"{SECRET_FILE.name}.{os.getpid()}")
-    file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+def _create_secret() -> None:
+    # O_EXCL lets one of several processes create the file, also on file systems without hard links.
+    file = os.open(SECRET_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(file, "w", encoding="utf-8") as writable:
-        writable.write(DEVELOPMENT_SECRET_PREFIX + secrets.token_urlsafe(32))
-    try:
-        os.link(draft, SECRET_FILE)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()
+        writable.write(DEVELOPMENT_SECRET_PREFIX + secrets.token_urlsafe(_RANDOM_BYTES))
+
+
+def _read_secret() -> str:
+    # Another process may have created the file and not written to it yet.
+    deadline = time.monotonic() + _WRITE_SECONDS
+    while len(secret := SECRET_FILE.read_text(encoding="utf-8").strip()) < MIN_SECRET_BYTES:
+        if time.monotonic() > deadline:
+            raise OSError(f"{SECRET_FILE} does not contain a complete secret; delete the file and run this again")
+        time.sleep(0.01)
+    return secret
 
 
 def sign(settings: Settings, user: str, ttl_seconds: int) -> str:

@@ -7,12 +7,20 @@ import argparse
 import importlib
 import signal
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import NoReturn, Protocol, cast
 
 import taskwell
-from taskwell.cli.status import FAILED, INTERRUPTED, WRONG_USE, CommandFailed, complain
-from taskwell.errors import Problem, SettingsError
+from taskwell.cli.status import (
+    FAILED,
+    INTERRUPTED,
+    OUTPUT_CLOSED,
+    WRONG_USE,
+    CommandFailed,
+    discard_output,
+)
+from taskwell.errors import ASK_OPERATOR, TRY_AGAIN, Problem, SettingsError
 
 # For each command: its module, and its line in `taskwell --help`.
 COMMANDS = {
@@ -47,22 +55,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = parse(arguments)
         options.run(options)
-    except SettingsError as error:
-        return complain(f"taskwell {name}: the settings cannot be used:\n{_indented(str(error))}", WRONG_USE)
-    except CommandFailed as error:
-        return complain(f"taskwell {name}: {error}", error.status)
-    except Problem as problem:
-        cause = f" ({problem.cause})" if problem.cause else ""
-        return complain(f"taskwell {name}: {problem.detail}{cause}", FAILED)
-    except OSError as error:
-        return complain(f"taskwell {name}: {error}", FAILED)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard_output()
+        return OUTPUT_CLOSED
     except KeyboardInterrupt:
         return INTERRUPTED
+    except (SettingsError, CommandFailed, Problem, OSError) as error:
+        print(f"taskwell {name}: {_explained(error)}", file=sys.stderr)
+        return _status(error)
     return 0
 
 
-def _indented(lines: str) -> str:
-    return "\n".join(f"  {line}" for line in lines.splitlines())
+def _explained(error: Exception) -> str:
+    match error:
+        case SettingsError():
+            return "the settings cannot be used:\n" + textwrap.indent(str(error), "  ")
+        case Problem():
+            # The rest of the detail is advice for clients of the service.
+            detail = error.detail.removesuffix(TRY_AGAIN).removesuffix(ASK_OPERATOR).rstrip()
+            return f"{detail.removesuffix('.')} ({error.cause})" if error.cause else detail
+        case OSError(filename=str(), strerror=str()):
+            return f"{error.strerror}: {error.filename}"
+        case _:
+            return str(error)
+
+
+def _status(error: Exception) -> int:
+    if isinstance(error, CommandFailed):
+        return error.status
+    return WRONG_USE if isinstance(error, SettingsError) else FAILED
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

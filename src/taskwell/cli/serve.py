@@ -2,11 +2,13 @@
 
 import argparse
 import asyncio
+import functools
 import logging
 
 from taskwell.cli.arguments import add_address, number
 from taskwell.cli.environment import read_environment
-from taskwell.server.run import check_database, listen, serve, serve_with_workers, url_of
+from taskwell.server.run import check_database, listen, serve, url_of
+from taskwell.server.workers import serve_with_workers
 from taskwell.settings import Settings
 from taskwell.telemetry.logs import start_logging
 
@@ -32,7 +34,7 @@ def run(options: argparse.Namespace) -> None:
     with listen(options.host, options.port) as listener:
         url = url_of(listener)
         if options.workers > 1:
-            logger.info("serving at %s with %d worker processes", url, options.workers)
-            serve_with_workers(settings, listener, options.workers)
+            announce = functools.partial(logger.info, "serving at %s with %d worker processes", url, options.workers)
+            serve_with_workers(listener, options.workers, on_start=announce)
         else:
             serve(settings, listener, on_start=lambda: logger.info("serving at %s", url))

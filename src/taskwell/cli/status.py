@@ -1,11 +1,13 @@
 """Exit statuses, and the exception that ends a command with one."""
 
+import os
 import signal
 import sys
 
 FAILED = 1
 WRONG_USE = 2
 INTERRUPTED = 128 + signal.SIGINT
+OUTPUT_CLOSED = 128 + 13  # SIGPIPE, which Windows does not have
 
 
 class CommandFailed(Exception):
@@ -16,7 +18,6 @@ class CommandFailed(Exception):
         self.status = status
 
 
-def complain(message: str, status: int) -> int:
-    """Prints `message` to standard error and returns `status`."""
-    print(message, file=sys.stderr)
-    return status
+def discard_output() -> None:
+    """Discards further standard output, after its reader has ended. Otherwise Python reports an error at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,1 +1,1 @@
-"""The database behind a port of a few methods."""
+"""The database, behind an interface of a few methods."""

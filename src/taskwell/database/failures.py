@@ -6,15 +6,21 @@ Drivers do not wrap network errors: a refused connection is an `OSError`, an unk
 """
 
 import logging
+import socket
 import sqlite3
 import ssl
 from types import TracebackType
 
 import asyncpg
 
-from taskwell.errors import DatabaseError, NotMigrated, UnprocessableRequest
+from taskwell.errors import TRY_AGAIN, DatabaseError, DatabaseRefused, NotMigrated, UnprocessableRequest
 
 logger = logging.getLogger(__name__)
+
+
+class UnusableRootCertificate(OSError):
+    """The file named by `sslrootcert` cannot be read, or contains no certificate."""
+
 
 FAILURES: tuple[type[Exception], ...] = (
     asyncpg.PostgresError,
@@ -27,7 +33,7 @@ FAILURES: tuple[type[Exception], ...] = (
 
 # The connection is closed or silent, so nobody knows whether the statement was executed. PgBouncer's own errors also have
 # class 08.
-LOST: tuple[type[Exception], ...] = (
+_LOST: tuple[type[Exception], ...] = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
     # asyncpg raises this after the server announces its shutdown and before the connection is closed.
@@ -46,7 +52,20 @@ PERMANENT: tuple[type[Exception], ...] = (
     asyncpg.InvalidCatalogNameError,
     ssl.SSLCertVerificationError,
     FileNotFoundError,
+    UnusableRootCertificate,
 )
+
+# The database cannot be reached, now or with this set-up. After other errors, it was reached.
+_UNREACHABLE = (*_LOST, *PERMANENT)
+
+_REFUSALS = (
+    asyncpg.InsufficientPrivilegeError,
+    # Class 0A000: a server that calls itself PostgreSQL, but does not support a statement of ours.
+    asyncpg.FeatureNotSupportedError,
+    # A standby, or a role with `default_transaction_read_only`.
+    asyncpg.ReadOnlySQLTransactionError,
+)
+_REPORTED_AN_ERROR = f"The database reported an error. {TRY_AGAIN}"
 
 _OUR_MISTAKES = (
     asyncpg.DataError,
@@ -74,17 +93,57 @@ class _Translated:
 translated = _Translated()
 
 
+def is_lost(error: Exception) -> bool:
+    """Returns whether `error` means that the connection cannot be used any more.
+
+    After an error with severity ERROR a connection is usable, whatever the SQLSTATE is (PostgreSQL documentation,
+    "Error Message Fields"). Citus, for example, reports a lost worker node as 08006 on a connection that still works.
+    """
+    return isinstance(error, _LOST) and not _leaves_connection_usable(error)
+
+
+def rejects_tls(error: BaseException) -> bool:
+    """Returns whether the server does not support TLS. asyncpg has no exception type for this."""
+    return isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error)
+
+
 def _raise_translated(error: Exception) -> None:
-    if isinstance(error, asyncpg.UndefinedTableError) or _is_undefined_table(error):
+    if isinstance(error, asyncpg.UndefinedTableError | asyncpg.InvalidSchemaNameError) or _is_undefined_table(error):
         raise NotMigrated(cause=str(error)) from error
-    if isinstance(error, asyncpg.InsufficientPrivilegeError):
-        raise DatabaseError(cause=str(error)) from error
+    if isinstance(error, _REFUSALS) or _is_read_only(error):
+        raise DatabaseRefused(cause=str(error)) from error
     if not isinstance(error, _OUR_MISTAKES):
-        raise DatabaseError(cause=f"{type(error).__name__}: {error}") from error
+        detail = (
+            None if isinstance(error, _UNREACHABLE) and not _leaves_connection_usable(error) else _REPORTED_AN_ERROR
+        )
+        raise DatabaseError(detail, cause=_cause(error)) from error
     _remove_values(error)
     if _is_check_violation(error):
         logger.error("a task passed validation but violates a CHECK constraint", exc_info=error)
         raise UnprocessableRequest("The task violates a rule of the database.") from error
+
+
+def _cause(error: Exception) -> str:
+    if rejects_tls(error):
+        return "the server does not support TLS, but sslmode requires it"
+    if isinstance(error, UnusableRootCertificate):
+        return str(error)
+    if isinstance(error, socket.gaierror):
+        return f"the host name cannot be resolved: {error.strerror}"
+    if isinstance(error, TimeoutError) and not str(error):
+        return "TimeoutError: no reply in time"
+    return f"{type(error).__name__}: {error}"
+
+
+def _leaves_connection_usable(error: Exception) -> bool:
+    # PostgreSQL sends the severity in English and translated; PgBouncer may only send the second, in English.
+    severity: object = getattr(error, "severity_en", None) or getattr(error, "severity", None)
+    return isinstance(error, asyncpg.PostgresError) and severity == "ERROR"
+
+
+def _is_read_only(error: Exception) -> bool:
+    # Errors that Python itself raises have no code.
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
 
 
 def _is_undefined_table(error: Exception) -> bool:

@@ -10,9 +10,9 @@ import asyncpg
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.sql.base import Executable
 
-from taskwell.database.failures import translated
-from taskwell.database.interface import CompiledStatement, Query, Row, compile_statement
-from taskwell.database.pool import Pool, Session
+from taskwell.database.failures import UnusableRootCertificate, translated
+from taskwell.database.interface import CompiledStatement, Query, Row, compile_for_owner
+from taskwell.database.pool import Pool, PooledConnection
 from taskwell.database.urls import PostgresURL, SSLMode
 
 CONNECT_SECONDS = 2
@@ -23,10 +23,10 @@ _DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
 
 
 async def connect(url: PostgresURL) -> asyncpg.Connection:
-    """A new connection.
+    """Opens a connection.
 
     Raises:
-        DatabaseError: it cannot be had within two seconds.
+        DatabaseError: the server cannot be reached within two seconds, or refuses.
     """
     with translated:
         return await _connect(url)
@@ -41,7 +41,7 @@ async def _connect(url: PostgresURL) -> asyncpg.Connection:
         database=url.database,
         ssl=_tls(url),
         timeout=CONNECT_SECONDS,
-        # No statement gets a name by itself: behind a pooler, that would be a name for whoever comes next.
+        # asyncpg must not name statements by itself: behind a pooler, the next client would find that name.
         statement_cache_size=0,
         server_settings={"application_name": "taskwell"},
     )
@@ -49,37 +49,42 @@ async def _connect(url: PostgresURL) -> asyncpg.Connection:
 
 @cache
 def _tls(url: PostgresURL) -> ssl.SSLContext | SSLMode:
-    """How the connection is encrypted. asyncpg looks for certificates in a file of libpq's; the system has its own."""
+    """Returns how to encrypt the connection. asyncpg looks for certificates where libpq does; this uses the system's."""
     if url.sslmode not in ("verify-ca", "verify-full"):
         return url.sslmode
-    context = ssl.create_default_context(cafile=url.sslrootcert)
+    try:
+        context = ssl.create_default_context(cafile=url.sslrootcert)
+    except OSError as error:
+        # Python does not name the file.
+        reason = error.strerror or str(error)
+        raise UnusableRootCertificate(f"sslrootcert={url.sslrootcert} cannot be used: {reason}") from error
     context.check_hostname = url.sslmode == "verify-full"
     return context
 
 
-async def _open(url: PostgresURL, prepared_statements: PreparedStatements) -> Session:
+async def _open(url: PostgresURL, prepared_statements: PreparedStatements) -> PooledConnection:
     connection = await _connect(url)
     try:
         named = prepared_statements == "on" or (prepared_statements == "auto" and await keeps_names(url, connection))
     except BaseException:
         connection.terminate()
         raise
-    return Session(connection, named=named)
+    return PooledConnection(connection, named=named)
 
 
 async def keeps_names(url: PostgresURL, connection: asyncpg.Connection) -> bool:
-    """Whether prepared statements keep their names from one transaction to the next: without a pooler, or with Neon's."""
+    """Returns whether prepared statements keep their names between transactions: without a pooler, or with Neon's."""
     return url.is_neons or not (url.pgbouncer or await is_pooled(connection))
 
 
 async def is_pooled(connection: asyncpg.Connection) -> bool:
-    """Whether there is a pooler between. It tells its clients process numbers of its own making, not the server's."""
+    """Returns whether a pooler is in between. A pooler gives its clients process numbers of its own, not the server's."""
     process = await connection.fetchval("SELECT pg_backend_pid()", timeout=CONNECT_SECONDS)
     return bool(process != connection.get_server_pid())
 
 
 class PostgresDatabase:
-    """The port on PostgreSQL."""
+    """The interface, on PostgreSQL."""
 
     def __init__(
         self, url: PostgresURL, *, pool_min: int, pool_max: int, prepared_statements: PreparedStatements
@@ -98,7 +103,7 @@ class PostgresDatabase:
     def prepare(self, statement: Executable, *, repeatable: bool = False) -> Query:
         """Compiles `statement` for PostgreSQL."""
         return _PostgresQuery(
-            self._pool, compile_statement(statement, _DIALECT), repeatable=repeatable or statement.is_select
+            self._pool, compile_for_owner(statement, _DIALECT), repeatable=repeatable or statement.is_select
         )
 
 

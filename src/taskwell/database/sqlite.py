@@ -1,8 +1,7 @@
 """SQLite, the embedded default, through the standard library.
 
-Two connections, each in a worker thread of its own: SQLite has a single writer anyway, and a reader waits for nobody. A hop to a
-thread that is already there costs less than a pool. The file is in WAL mode with `synchronous=FULL`, so that what was
-acknowledged is on disk (https://www.sqlite.org/pragma.html#pragma_synchronous).
+There are two connections, each with a worker thread: SQLite has a single writer anyway, and in WAL mode a reader never waits. A hop to
+a running thread costs less than a pool. The file is in WAL mode with `synchronous=FULL`, so an acknowledged write is on disk (https://www.sqlite.org/pragma.html#pragma_synchronous).
 """
 
 import asyncio
@@ -20,7 +19,8 @@ from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.expression import ReturnsRows
 
 from taskwell.database.failures import translated
-from taskwell.database.interface import CompiledStatement, Query, Row, compile_statement
+from taskwell.database.files import fault_behind, fault_of, unusable
+from taskwell.database.interface import CompiledStatement, Query, Row, compile_for_owner
 from taskwell.database.waiting_list import WaitingList
 
 BUSY_SECONDS = 5
@@ -32,23 +32,31 @@ Convert = Callable[[object], object]
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection, set up so that each statement commits by itself and an acknowledged write is on disk.
+    """Opens a connection on which each statement commits by itself, and an acknowledged write is on disk.
 
     Raises:
-        sqlite3.DatabaseError: the file cannot be opened, or is no database.
+        DatabaseRefused: the file cannot be opened, or is not a database; the cause says why.
+        sqlite3.OperationalError: the file is locked.
     """
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-    _write_ahead(connection)
+    # SQLite would open a file that it cannot write, and then fail at the first write.
+    if fault := fault_of(path):
+        raise unusable(fault)
+    try:
+        connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        _write_ahead(connection)
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+            raise
+        raise unusable(fault_behind(error, path)) from error
     connection.execute("PRAGMA synchronous = FULL")
     connection.create_function("one_microsecond_after", 1, _one_microsecond_after, deterministic=True)
     return connection
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
-    """Puts the file into WAL mode, which it then keeps.
+    """Switches the file to WAL mode, which it keeps.
 
-    Of several that do so at once to a new file some are refused: the busy timeout is for locks, and this is none of
-    those it waits for (https://www.sqlite.org/wal.html#sometimes_queries_return_sqlite_busy_in_wal_mode).
+    When several connections switch a new file at once, SQLite refuses some of them. The busy timeout does not cover this case (https://www.sqlite.org/wal.html#sometimes_queries_return_sqlite_busy_in_wal_mode).
     """
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
@@ -66,46 +74,46 @@ def _one_microsecond_after(stored: str) -> str:
 
 
 class Worker:
-    """A connection and its thread: one statement at a time, the others wait in line for two seconds at most."""
+    """A connection and its thread. It runs one statement at a time; the others wait for two seconds at most."""
 
     connection: sqlite3.Connection
 
     def __init__(self, path: Path, name: str) -> None:
         self._path = path
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"sqlite-{name}")
-        self._line: WaitingList[sqlite3.Connection] = WaitingList()
+        self._waiting_list: WaitingList[sqlite3.Connection] = WaitingList()
 
     async def open(self) -> None:
         """Opens the connection."""
         with translated:
             self.connection = await self._run(lambda: connect(self._path))
-        self._line.give(self.connection)
+        self._waiting_list.give(self.connection)
 
     async def close(self) -> None:
-        """Closes it, when the statement under way is done."""
+        """Closes the connection when the running statement has ended."""
         await self._run(self.connection.close)
         self._thread.shutdown()
 
     async def fetch(self, sql: str, arguments: Sequence[object]) -> Sequence[tuple[object, ...]]:
-        """Runs one statement. One that has begun is finished, also when its caller is gone.
+        """Runs one statement. Once begun, it also runs to its end if the caller has gone.
 
         Raises:
-            Overloaded: others were before it for two seconds; nothing was done.
+            Overloaded: earlier statements took two seconds; nothing was done.
             DatabaseError: the database failed, or another process held its lock for five seconds.
         """
-        connection = await self._line.take()
+        connection = await self._waiting_list.take()
         try:
             with translated:
                 return await self._run(lambda: connection.execute(sql, arguments).fetchall())
         finally:
-            self._line.give(connection)
+            self._waiting_list.give(connection)
 
     async def _run(self, job: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, job)
 
 
 class SQLiteDatabase:
-    """The port on SQLite."""
+    """The interface, on SQLite."""
 
     def __init__(self, path: Path) -> None:
         self.writer = Worker(path, "writer")
@@ -123,10 +131,10 @@ class SQLiteDatabase:
         await self.writer.close()
 
     def prepare(self, statement: Executable, *, repeatable: bool = False) -> Query:
-        """Compiles `statement` for SQLite, where there is no connection to lose."""
+        """Compiles `statement` for SQLite, which has no connection that could get lost."""
         del repeatable
         worker = self.reader if statement.is_select else self.writer
-        return _SQLiteQuery(worker, compile_statement(statement, _DIALECT), _converters(statement))
+        return _SQLiteQuery(worker, compile_for_owner(statement, _DIALECT), _converters(statement))
 
 
 class _SQLiteQuery:
@@ -141,7 +149,7 @@ class _SQLiteQuery:
 
 
 def _converters(statement: Executable) -> Sequence[Convert]:
-    """For each column that comes back, SQLAlchemy's way from what SQLite stores to what it means."""
+    """Returns SQLAlchemy's conversion of each returned column, from the stored value to the Python one."""
     columns = cast("ReturnsRows", statement).exported_columns
     return [column.type.dialect_impl(_DIALECT).result_processor(_DIALECT, None) or _as_stored for column in columns]
 

@@ -76,7 +76,7 @@ class InFlight:
 
     More requests at once than the database can serve do not finish sooner; each only waits longer. A request counts from
     the moment its body has arrived, so slow uploads do not keep others out. See
-    docs/adr/0009-shed-by-requests-in-flight.md.
+    docs/adr/0009-shed-load-by-capping-requests-in-flight.md.
     """
 
     def __init__(self, maximum: int) -> None:

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from starlette.routing import BaseRoute
 
 from taskwell.errors import Problem
+from taskwell.http.error_responses import MAX_VIOLATIONS
 from taskwell.http.problem_body import PROBLEM_JSON, problem_body, rfc9457_members
 
 Responses = dict[int | str, dict[str, object]]
@@ -33,54 +34,60 @@ def _tree(problem: type[Problem]) -> Iterator[type[Problem]]:
         yield from _tree(kind)
 
 
+_PROBLEM: dict[str, object] = {
+    "detail": {"type": "string", "minLength": 1, "description": "What went wrong and what to do, for people."},
+    "error_code": {
+        "type": "string",
+        "enum": sorted({problem.code for problem in _tree(Problem) if hasattr(problem, "code")}),
+        "description": "The kind of error, for programs.",
+    },
+    "timestamp": {"type": "string", "format": "date-time", "description": "When the error occurred, in UTC."},
+    "request_id": {
+        "type": "string",
+        "maxLength": 64,
+        "description": "The value of the X-Request-ID header. The service's log has it, too.",
+    },
+    "errors": {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": MAX_VIOLATIONS,
+        "description": "Only with VALIDATION_ERROR: the rules that the request broke. "
+        "The values that were sent are never repeated.",
+        "items": {"$ref": "#/components/schemas/Violation"},
+    },
+}
+_REQUIRED = ["detail", "error_code", "timestamp", "request_id"]
+
 _SCHEMAS: dict[str, dict[str, object]] = {
     "Problem": {
         "title": "Problem",
         "description": "The body of every error.",
         "type": "object",
-        "required": ["detail", "error_code", "timestamp", "request_id"],
-        "properties": {
-            "detail": {"type": "string", "minLength": 1, "description": "What went wrong and what to do, for people."},
-            "error_code": {
-                "type": "string",
-                "enum": sorted({problem.code for problem in _tree(Problem) if hasattr(problem, "code")}),
-                "description": "The kind of error, for programs.",
-            },
-            "timestamp": {"type": "string", "format": "date-time", "description": "When the error occurred, in UTC."},
-            "request_id": {
-                "type": "string",
-                "description": "The value of the X-Request-ID header. The service's log has it, too.",
-            },
-            "errors": {
-                "type": "array",
-                "minItems": 1,
-                "description": "Only with VALIDATION_ERROR: the rules that the request broke. "
-                "The values that were sent are never repeated.",
-                "items": {"$ref": "#/components/schemas/Violation"},
-            },
-        },
+        "required": _REQUIRED,
+        "properties": _PROBLEM,
     },
+    # It repeats the members of Problem, because some generators of clients lose members of an `allOf`.
     "ProblemDetails": {
         "title": "ProblemDetails",
         "description": f"A Problem with the members of RFC 9457, for requests with `Accept: {PROBLEM_JSON}`.",
-        "allOf": [
-            {"$ref": "#/components/schemas/Problem"},
-            {
-                "type": "object",
-                "required": ["type", "title", "status", "instance"],
-                "properties": {
-                    "type": {"const": "about:blank", "description": "Always the same; see `error_code` instead."},
-                    "title": {"type": "string", "description": "The name of the status."},
-                    "status": {
-                        "type": "integer",
-                        "minimum": 400,
-                        "maximum": 599,
-                        "description": "The status of the response.",
-                    },
-                    "instance": {"type": "string", "format": "uri", "description": "The request_id as a URN."},
-                },
+        "type": "object",
+        "required": [*_REQUIRED, "type", "title", "status", "instance"],
+        "properties": {
+            **_PROBLEM,
+            "type": {
+                "type": "string",
+                "const": "about:blank",
+                "description": "Always the same. See `error_code` for the kind of error.",
             },
-        ],
+            "title": {"type": "string", "description": "The name of the status."},
+            "status": {
+                "type": "integer",
+                "minimum": 400,
+                "maximum": 599,
+                "description": "The status of the response.",
+            },
+            "instance": {"type": "string", "format": "uri", "description": "The request_id as a URN."},
+        },
     },
     "Violation": {
         "title": "Violation",
@@ -91,8 +98,9 @@ _SCHEMAS: dict[str, dict[str, object]] = {
             "loc": {
                 "type": "array",
                 "minItems": 1,
+                "maxItems": 16,
                 "description": "Where: `body`, `query` or `path`, followed by the names that lead to the member.",
-                "items": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+                "items": {"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}]},
             },
             "msg": {"type": "string", "description": "The rule, for people."},
             "type": {"type": "string", "description": "The name of the rule, for programs."},
@@ -105,23 +113,28 @@ _HEADERS: dict[str, dict[str, object]] = {
         "description": "Identifies the request in the service's log. "
         "It is the X-Request-ID of the request if that matches the pattern, and a new one otherwise.",
         "required": True,
-        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
+        "schema": {"type": "string", "maxLength": 64, "pattern": "^[A-Za-z0-9._-]{1,64}$"},
         "example": _REQUEST_ID,
     },
     "WWW-Authenticate": {
         "description": "The challenge of RFC 6750. If a token was sent, it has `error` and `error_description`.",
         "required": True,
-        "schema": {"type": "string", "pattern": "^Bearer"},
+        "schema": {"type": "string", "maxLength": 500, "pattern": "^Bearer.*$"},
         "example": "Bearer",
     },
     "Retry-After": {
         "description": "Number of seconds to wait before the next attempt.",
         "required": True,
-        "schema": {"type": "string", "pattern": "^[0-9]+$"},
+        "schema": {"type": "string", "maxLength": 9, "pattern": "^[0-9]{1,9}$"},
         "example": "1",
     },
 }
 
+
+_TAGS = [
+    {"name": "tasks", "description": "Create, read, change and delete the tasks of a user."},
+    {"name": "health", "description": "Checks for load balancers and monitoring. They need no token."},
+]
 
 # --- the errors of a route
 
@@ -189,7 +202,10 @@ def complete(app: FastAPI) -> None:
 
 
 def _completed(document: dict[str, Any], routes: Sequence[BaseRoute]) -> dict[str, Any]:
-    document["info"]["description"] = _DESCRIPTION
+    document["info"] |= {"description": _DESCRIPTION, "license": {"name": "MIT", "identifier": "MIT"}}
+    # The service that served the document.
+    document["servers"] = [{"url": "/"}]
+    document["tags"] = _TAGS
     components = document["components"]
     # FastAPI documents its own body for 422, which this service never sends.
     for unused in ("HTTPValidationError", "ValidationError"):
@@ -200,10 +216,12 @@ def _completed(document: dict[str, Any], routes: Sequence[BaseRoute]) -> dict[st
         if isinstance(route.original_route, APIRoute):
             for method in route.methods or ():
                 _complete_operation(document["paths"][route.path_format][method.lower()], route)
+    _repair_integers(document)
     return document
 
 
 def _complete_operation(operation: dict[str, Any], route: RouteContext) -> None:
+    operation.setdefault("security", [])
     parameters: list[dict[str, Any]] = operation.get("parameters", [])
     parameters.sort(key=lambda parameter: _position(parameter, str(route.path_format)))
     responses = operation["responses"] = dict(sorted(operation["responses"].items()))
@@ -216,6 +234,21 @@ def _complete_operation(operation: dict[str, Any], route: RouteContext) -> None:
     if route.body_field:
         for content in operation["requestBody"]["content"].values():
             content["examples"] = route.body_field.field_info.openapi_examples
+
+
+def _repair_integers(part: object) -> None:
+    """Makes the bounds of integers integers, and adds the format. FastAPI makes floats of them, and 2^63 of 2^63-1."""
+    if isinstance(part, list):
+        for value in cast("list[object]", part):
+            _repair_integers(value)
+    if isinstance(part, dict):
+        schema = cast("dict[str, Any]", part)
+        for value in schema.values():
+            _repair_integers(value)
+        if schema.get("type") == "integer":
+            for bound in schema.keys() & {"minimum", "maximum"}:
+                schema[bound] = int(min(schema[bound], 2**63 - 1))
+            schema["format"] = "int32" if schema.get("maximum", 2**31) < 2**31 else "int64"
 
 
 def _position(parameter: dict[str, Any], path: str) -> int:

@@ -11,6 +11,12 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.types import Scope
 
 
+def path_segment(text: str) -> str:
+    """Returns `text` as one segment of a path. Dots alone are encoded, because clients remove `..` (RFC 3986, section 5.2.4)."""
+    segment = quote(text, safe="")
+    return segment.replace(".", "%2E") if segment in (".", "..") else segment
+
+
 class SegmentConvertor(Convertor[str]):
     """`{name:segment}` in a route's path: one segment, percent-decoded.
 
@@ -23,7 +29,7 @@ class SegmentConvertor(Convertor[str]):
         return unquote(value, errors="surrogateescape")
 
     def to_string(self, value: str) -> str:
-        return quote(value, safe="")
+        return path_segment(value)
 
 
 def route_as_sent(scope: Scope) -> None:

@@ -1,31 +1,77 @@
-"""Check that the database has the schema of this version."""
+"""Checks that the database has this version's schema, and that the service may use it."""
 
 import asyncio
 
 from sqlalchemy import Column, MetaData, Select, String, Table, select
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.expression import ClauseElement
+from sqlalchemy.sql.functions import FunctionElement
 
 from taskwell.database.interface import Query
-from taskwell.errors import DatabaseError, NotMigrated
+from taskwell.database.schema import SCHEMA
+from taskwell.errors import DatabaseError, DatabaseRefused, NotMigrated
 from taskwell.migrations import HEAD, why_not_migrated
+from taskwell.tasks.tables import task, user_revision
 
 DEADLINE_SECONDS = 5
 
-_version = Table("alembic_version", MetaData(), Column("version_num", String, nullable=False))
+# The rights that the service needs on PostgreSQL. docs/operations.md has the matching GRANT statements.
+TABLE_RIGHTS = {f"{SCHEMA}.{table.name}": ("SELECT", "INSERT", "UPDATE") for table in (task, user_revision)}
+FUNCTIONS = (f"{SCHEMA}.next_revision(text)",)
 
-schema_revision: Select[str] = select(_version.c.version_num)
+_MISSING_RIGHTS = "The service's database role lacks rights on Taskwell's tables or functions. The log lists them."
+
+
+class _missing_rights(FunctionElement[str]):  # noqa: N801 - written like an SQL function
+    """The rights that the current role lacks, comma-separated; empty if it lacks none."""
+
+    inherit_cache = True
+    type = String()
+
+
+@compiles(_missing_rights, "postgresql")
+def _missing_rights_postgres(element: ClauseElement, compiler: SQLCompiler, **options: object) -> str:
+    # `to_regclass` returns NULL for a missing table, so the check reports a missing right instead of an SQL error.
+    checks = [
+        (f"has_table_privilege(to_regclass('{name}'), '{right}')", f"{right} ON {name}")
+        for name, rights in TABLE_RIGHTS.items()
+        for right in rights
+    ]
+    checks += [
+        (f"has_function_privilege(to_regprocedure('{function}'), 'EXECUTE')", f"EXECUTE ON FUNCTION {function}")
+        for function in FUNCTIONS
+    ]
+    cases = ", ".join(f"CASE WHEN {check} THEN NULL ELSE '{missing}' END" for check, missing in checks)
+    return f"concat_ws(', ', {cases})"
+
+
+# SQLite has no roles.
+@compiles(_missing_rights)
+def _no_missing_rights(element: ClauseElement, compiler: SQLCompiler, **options: object) -> str:
+    return "''"
+
+
+# One statement for both checks: reading the catalog's caches costs little beside the round trip.
+_version = Table("alembic_version", MetaData(), Column("version_num", String, nullable=False))
+schema_revision: Select[str, str] = select(_version.c.version_num, _missing_rights())
 
 
 async def check_schema(schema_revision: Query) -> None:
-    """Checks that the database has the schema of this version.
+    """Checks the schema's revision and, if `schema_revision` returns them as a second column, the missing rights.
 
     Raises:
         NotMigrated: the database has another schema, or none.
+        DatabaseRefused: the role lacks a right that the service needs; the cause lists what is missing.
         DatabaseError: the database cannot be reached, or does not reply within five seconds.
     """
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
-            found = [str(revision) for (revision,) in await schema_revision()]
+            rows = await schema_revision()
     except TimeoutError:
         raise DatabaseError(cause=f"no reply within {DEADLINE_SECONDS} s") from None
+    found = [str(row[0]) for row in rows]
     if found != [HEAD]:
-        raise NotMigrated(why_not_migrated(found), cause=f"revision {found}, not {HEAD}")
+        raise NotMigrated(why_not_migrated(found), cause=f"revision {found} instead of {HEAD}")
+    if missing := "".join(str(rights) for row in rows for rights in row[1:]):
+        raise DatabaseRefused(_MISSING_RIGHTS, cause=f"the role lacks {missing}")

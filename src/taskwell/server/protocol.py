@@ -1,142 +1,467 @@
-"""What is not HTTP, or takes too long to become a request: ended by the server's protocol, before there is a request."""
+"""The server's HTTP/1.1 protocol (RFC 9112), on httptools' parser.
+
+A connection serves one request after the other. What a client can claim is bounded: the server does not read on while a whole
+request waits for its response, and it lets go of a client that sends a head or reads a response too slowly.
+See docs/adr/0005-uvicorn-serves.md.
+"""
 
 import asyncio
 import logging
+import math
+from collections import deque
 from typing import Any, cast
+from urllib.parse import unquote
 
+import httptools
 from starlette.responses import Response
-from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from starlette.types import ASGIApp, Scope
+from uvicorn import Config
+from uvicorn.server import ServerState
 
 from taskwell.errors import MalformedRequest
 from taskwell.http.error_responses import problem_response
 from taskwell.http.middleware import new_request_id
+from taskwell.server.exchange import Exchange
+
+HEAD_SECONDS = 10
+"""Time for a request's head, from its first byte, or from the start of the connection."""
+
+MAX_HEAD_BYTES = 64 * 1024
+
+UNREAD_SECONDS = 30
+"""A client that reads nothing of a response for this long is let go."""
+
+LINGER_SECONDS = 10
+MAX_LINGER_BYTES = 1024 * 1024
+"""How much of a body the server reads and forgets after it has responded."""
+
+LAST_REQUEST_SECONDS = 1
+"""When the service stops, an idle connection may send one more request within this time."""
+
+HALF_CLOSED_SECONDS = 1
+"""A client that sends nothing more is taken for gone after this time where the application asks, as a stream does."""
+
+PAUSE_SECONDS = 0.1
+"""After a 503, the next request on the same connection waits. A client that retries at once would otherwise keep the
+process busy with shedding."""
+
+# The parser is fed in pieces, so that few requests are parsed at once.
+_PIECE_BYTES = 4096
+
+# The application reads a body as it arrives; beyond this, the server waits for it.
+_BODY_BUFFER_BYTES = 64 * 1024
+
+_WATCH_SECONDS = 5
 
 logger = logging.getLogger("taskwell.problems")
 
-REQUEST_SECONDS = 10
-MAX_HEAD_BYTES = 64 * 1024
 
-# After a 503, the next request on the same connection is not read for this long. A client that retries at once would
-# otherwise keep the process busy with shedding.
-PAUSE_SECONDS = 0.1
+class HTTPProtocol(asyncio.Protocol):
+    """One connection. uvicorn's server creates it for each, and calls `shutdown` when the service stops."""
 
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self._app = cast("ASGIApp", config.loaded_app)
+        self._root_path = config.root_path
+        self._keep_alive_seconds = config.timeout_keep_alive
+        self._server = server_state
+        self._app_state = app_state
+        self._loop = _loop or asyncio.get_running_loop()
+        self._transport: asyncio.Transport
+        self._addresses: Scope = {}
+        # Input: what was read and not parsed, the parser, and the head that it is parsing.
+        self._unparsed: bytes = b""
+        self._parser = self._new_parser()
+        self._head_bytes = 0
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._is_replaying = False
+        # The exchange under way, or the last one; and those parsed behind it.
+        self._exchange: Exchange | None = None
+        self._waiting: deque[Exchange] = deque()
+        self._arriving: Exchange | None = None
+        self._is_stopping = False
+        self._is_resting = False
+        self._is_refused = False
+        self._is_lingering = False
+        self._forgotten_bytes = 0
+        # Time: when to close, unless something happens before.
+        self._closes_at = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+        # Output.
+        self._writable: asyncio.Future[None] | None = None
+        self._watched_bytes = 0
 
-class _Joining:
-    """A transport that sends an answer's head with the first of its body.
+    def _new_parser(self) -> httptools.HttpRequestParser:
+        parser = httptools.HttpRequestParser(self)
+        # Bytes behind a request with `Connection: close` must not make that request an error.
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return parser
 
-    uvicorn writes them apart: two system calls and two packets. A head waits only where it says how long a body follows.
-    """
+    # --- the transport
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._head = b""
-        self.unavailable = False
-        self.is_closing = transport.is_closing
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        if self._head:
-            data, self._head = self._head + data, b""
-        elif data.startswith(b"HTTP/1.1 ") and b"\r\ncontent-length: " in data:
-            self._head = data
-            self.unavailable = data.startswith(b"HTTP/1.1 503 ")
-            return
-        # The client may be gone, which is no error.
-        if not self.is_closing():
-            self._transport.write(data)
-
-    def close(self) -> None:
-        self.send_head()
-        self._transport.close()
-
-    def send_head(self) -> None:
-        """Sends a head that still waits: no body came after all, as to HEAD."""
-        if self._head:
-            self.write(b"")
-
-
-class HTTPProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 protocol, whose clients have ten seconds and 64 KiB for a request's head.
-
-    Bytes that cannot be parsed (RFC 9112, section 2.2) are refused with the one body.
-    """
-
-    _deadline: asyncio.TimerHandle | None = None
-    _unparsed = 0
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(cast("asyncio.Transport", _Joining(transport)))
-        self._expect_request()
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._server.connections.add(cast("Any", self))
+        self._addresses = {
+            name: _address(transport, key) for name, key in (("client", "peername"), ("server", "sockname"))
+        }
+        self._close_at(self._loop.time() + HEAD_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._request_has_come()
-        super().connection_lost(exc)
+        del exc
+        self._server.connections.discard(cast("Any", self))
+        if self._timer:
+            self._timer.cancel()
+        for exchange in self._unfinished():
+            exchange.disconnect()
+        self.resume_writing()
+        self._unparsed = b""
 
     def data_received(self, data: bytes) -> None:
-        self._unparsed += len(data)
-        super().data_received(data)
-        if self.transport.is_closing() or (self.cycle and not self.cycle.response_complete):
+        if self._is_lingering:
+            self._forget(len(data))
             return
-        self._expect_request()
-        # What is left of a body that was answered before it had come, is no head.
-        if self._unparsed > MAX_HEAD_BYTES and not (self.cycle and self.cycle.more_body):
-            self.send_400_response("")
+        self._unparsed += data
+        self._parse()
+
+    def eof_received(self) -> bool:
+        """Keeps the connection open, if a whole request waits for its response (RFC 9112, section 9.6)."""
+        if self._is_lingering or self._is_between_requests or self._arriving:
+            for exchange in self._unfinished():
+                exchange.disconnect()
+            return False
+        self._is_stopping = True
+        self._loop.call_later(HALF_CLOSED_SECONDS, self._half_close)
+        return True
+
+    def _half_close(self) -> None:
+        for exchange in self._unfinished():
+            exchange.half_close()
+
+    def _unfinished(self) -> list[Exchange]:
+        under_way = [self._exchange] if self._exchange and not self._exchange.is_complete else []
+        return [*under_way, *self._waiting]
+
+    # --- input
+
+    @property
+    def _is_between_requests(self) -> bool:
+        return (self._exchange is None or self._exchange.is_complete) and not self._waiting
+
+    @property
+    def _must_wait(self) -> bool:
+        """Whether the input must wait for the application."""
+        if self._is_resting or self._is_refused or self._waiting:
+            return True
+        exchange = self._exchange
+        if exchange is None or exchange.is_complete:
+            return False
+        return exchange.is_whole or exchange.received > _BODY_BUFFER_BYTES
+
+    def _parse(self) -> None:
+        while self._unparsed and not self._must_wait and not self._transport.is_closing():
+            piece, self._unparsed = self._unparsed[:_PIECE_BYTES], self._unparsed[_PIECE_BYTES:]
+            if self._arriving and self._arriving.is_complete:
+                self._forget(len(piece))
+            self._head_bytes += len(piece)
+            try:
+                self._parser.feed_data(piece)
+            except httptools.HttpParserUpgrade as upgrade:
+                self._ignore_upgrade(piece[upgrade.args[0] :])
+            except httptools.HttpParserError:
+                self._refuse()
+            if self._arriving:
+                self._head_bytes = 0
+            elif self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse()
+        if self._unparsed:
+            self._transport.pause_reading()
+            return
+        self._transport.resume_reading()
+        if self._head_bytes and self._is_between_requests and self._closes_at > self._loop.time() + HEAD_SECONDS:
+            self._close_at(self._loop.time() + HEAD_SECONDS)
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Goes on behind the head of a request that offers another protocol (RFC 9110, section 7.8).
+
+        The parser takes everything behind such a head for the other protocol. A new one, which is told how the body is
+        framed, goes on reading HTTP.
+        """
+        self._parser = self._new_parser()
+        framing = [header for header in self._headers if header[0] in (b"content-length", b"transfer-encoding")]
+        if framing:
+            self._is_replaying = True
+            self._parser.feed_data(
+                b"POST / HTTP/1.1\r\n" + b"".join(b"%b: %b\r\n" % header for header in framing) + b"\r\n"
+            )
+            self._is_replaying = False
+        elif self._arriving:
+            self._message_complete(self._arriving)
+        self._unparsed = rest + self._unparsed
+
+    def on_message_begin(self) -> None:
+        if not self._is_replaying:
+            self._url, self._headers = b"", []
+
+    def on_url(self, url: bytes) -> None:
+        if not self._is_replaying:
+            self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # Fields behind a body are of no use here.
+        if not self._is_replaying and self._arriving is None:
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        self._request_has_come()
-        super().on_headers_complete()
+        if self._is_replaying:
+            return
+        version = self._parser.get_http_version()
+        headers = self._headers
+        expects_continue = _check_framing(version, self._parser.get_method(), headers)
+        url = httptools.parse_url(self._url)
+        raw_path: bytes = url.path or b"/"
+        scope: Scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": version,
+            "method": self._parser.get_method().decode(),
+            "scheme": "http",
+            "path": self._root_path + unquote(raw_path.decode("latin-1")),
+            "raw_path": self._root_path.encode() + raw_path,
+            "query_string": url.query or b"",
+            "root_path": self._root_path,
+            "headers": headers,
+            "state": self._app_state.copy(),
+            **self._addresses,
+        }
+        exchange = Exchange(
+            self,
+            scope,
+            keep_alive=version == "1.1" and self._parser.should_keep_alive(),
+            expects_continue=expects_continue,
+        )
+        self._arriving = exchange
+        if self._is_between_requests:
+            self._start(exchange)
+        else:
+            self._waiting.append(exchange)
+
+    def on_body(self, body: bytes) -> None:
+        if self._arriving and not self._arriving.is_complete:
+            self._arriving.add_body(body)
 
     def on_message_complete(self) -> None:
-        super().on_message_complete()
-        self._unparsed = 0
-        # uvicorn leaves it where the answer was quicker than the body, and what comes then would never be taken for a head.
-        self.cycle.more_body = False
+        # A parser that sees an offer to upgrade calls this before the body; see `_ignore_upgrade`.
+        if self._arriving and (self._is_replaying or not self._parser.should_upgrade()):
+            self._message_complete(self._arriving)
 
-    def on_response_complete(self) -> None:
-        cast("_Joining", self.transport).send_head()
-        super().on_response_complete()
-        if cast("_Joining", self.transport).unavailable:
-            self.flow.pause_reading()
-            self.loop.call_later(PAUSE_SECONDS, self.flow.resume_reading)
+    def _message_complete(self, exchange: Exchange) -> None:
+        self._arriving = None
+        self._head_bytes = 0
+        exchange.end_body()
+        if exchange.is_complete and exchange is self._exchange:
+            self._close_at(self._loop.time() + self._idle_seconds)
 
-    def _expect_request(self) -> None:
-        if self._deadline is None:
-            self._deadline = self.loop.call_later(REQUEST_SECONDS, self.transport.close)
+    # --- exchanges
 
-    def _request_has_come(self) -> None:
-        self._unparsed = 0
-        if self._deadline:
-            self._deadline.cancel()
-            self._deadline = None
+    @property
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers of every response: the date."""
+        return self._server.default_headers
 
-    def send_400_response(self, msg: str) -> None:
-        """Answers with the one body and closes the connection, whose next byte has no meaning any more."""
-        del msg
-        if self.cycle and not self.cycle.response_complete and not self.cycle.more_body:
-            # The request before it was whole, may have been carried out, and is still to be answered.
-            self.cycle.keep_alive = False
+    @property
+    def is_last(self) -> bool:
+        """Whether the connection closes after the exchange under way."""
+        return self._is_stopping and not self._waiting and not self._unparsed
+
+    @property
+    def _idle_seconds(self) -> float:
+        return LAST_REQUEST_SECONDS if self._is_stopping else self._keep_alive_seconds
+
+    def _start(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._closes_at = math.inf
+        task = self._loop.create_task(exchange.run(self._app))
+        self._server.tasks.add(task)
+        task.add_done_callback(self._server.tasks.discard)
+
+    def body_was_read(self) -> None:
+        """Parses on, if the input waited for the application to read the body."""
+        if self._unparsed:
+            self._parse()
+
+    def response_complete(self) -> None:
+        """Goes on to the next request."""
+        exchange = self._exchange
+        self._server.total_requests += 1
+        if exchange is None:
             return
-        answer = _refusal()
-        if self.pipeline and self.pipeline[0][0] is self.cycle:
-            # So are those before the one whose body is broken.
-            self.pipeline[0] = (self.cycle, cast("ASGI3Application", answer))
+        if not exchange.keep_alive:
+            self._linger() if self._arriving is exchange else self.close()
+        elif self._is_refused and not self._waiting:
+            self._send_refusal()
+        elif exchange.status == 503:  # noqa: PLR2004 - RFC 9110, section 15.6.4
+            self._is_resting = True
+            self._loop.call_later(PAUSE_SECONDS, self._next)
+        else:
+            self._next()
+
+    def _next(self) -> None:
+        self._is_resting = False
+        if self._transport.is_closing():
             return
-        headers = [*self.server_state.default_headers, *answer.raw_headers]
-        lines = [name + b": " + value + b"\r\n" for name, value in headers]
-        self.transport.write(STATUS_LINE[400] + b"".join(lines) + b"\r\n" + bytes(answer.body))
-        self.transport.close()
+        if self._waiting:
+            self._start(self._waiting.popleft())
+            return
+        self._forgotten_bytes = 0
+        self._close_at(self._loop.time() + (LINGER_SECONDS if self._arriving else self._idle_seconds))
+        if self._unparsed:
+            self._parse()
+
+    # --- what is not HTTP
+
+    def _refuse(self) -> None:
+        """Responds with 400, after the requests that came whole, and closes: the next byte has no meaning any more."""
+        self._is_refused = True
+        self._unparsed = b""
+        broken = self._arriving
+        if broken and broken in self._waiting:
+            self._waiting.remove(broken)
+        if broken and broken is self._exchange:
+            broken.disconnect()
+            self.close() if broken.status else self._send_refusal()
+        elif self._is_between_requests:
+            self._send_refusal()
+
+    def _send_refusal(self) -> None:
+        response = _refusal(self._addresses["client"])
+        headers = [*self.default_headers, *response.raw_headers]
+        lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+        self.write(b"HTTP/1.1 400 Bad Request\r\n" + lines + b"\r\n" + bytes(response.body))
+        self._linger()
+
+    # --- output
+
+    def write(self, data: bytes) -> None:
+        """Sends `data`, unless the connection is closing."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    async def drain(self) -> None:
+        """Returns when the client has read enough, or is gone."""
+        while self._writable:
+            await asyncio.shield(self._writable)
+
+    def pause_writing(self) -> None:
+        self._writable = self._loop.create_future()
+        self._watch_unread(self._loop.time())
+
+    def resume_writing(self) -> None:
+        if self._writable:
+            self._writable.set_result(None)
+            self._writable = None
+
+    def _watch_unread(self, last_progress: float) -> None:
+        """Lets go of a client that reads nothing."""
+        unread = self._transport.get_write_buffer_size()
+        if unread == 0 or self not in self._server.connections:
+            return
+        now = self._loop.time()
+        if unread != self._watched_bytes:
+            self._watched_bytes, last_progress = unread, now
+        seconds = LAST_REQUEST_SECONDS if self._is_stopping else UNREAD_SECONDS
+        if now - last_progress >= seconds:
+            self._transport.abort()
+            return
+        self._loop.call_later(min(seconds, _WATCH_SECONDS), self._watch_unread, last_progress)
+
+    # --- the end
+
+    def close(self) -> None:
+        """Closes the connection once everything is sent."""
+        if not self._transport.is_closing():
+            self._transport.close()
+            self._watch_unread(self._loop.time())
+
+    def _linger(self) -> None:
+        """Ends the output and forgets further input. To close at once would reset the connection, and lose the response."""
+        self._is_lingering = True
+        self._unparsed = b""
+        if self._transport.is_closing():
+            return
+        self._transport.write_eof()
+        self._transport.resume_reading()
+        self._close_at(self._loop.time() + (LAST_REQUEST_SECONDS if self._is_stopping else LINGER_SECONDS))
+        self._watch_unread(self._loop.time())
+
+    def _forget(self, size: int) -> None:
+        self._forgotten_bytes += size
+        if self._forgotten_bytes > MAX_LINGER_BYTES:
+            self._transport.abort()
+
+    def _close_at(self, time: float) -> None:
+        self._closes_at = time
+        if self._timer is None or self._timer.when() > time:
+            if self._timer:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(time, self._look_at_the_clock)
+
+    def _look_at_the_clock(self) -> None:
+        self._timer = None
+        if self._closes_at <= self._loop.time():
+            self.close()
+        elif self._closes_at < math.inf:
+            self._timer = self._loop.call_at(self._closes_at, self._look_at_the_clock)
+
+    def shutdown(self) -> None:
+        """Stops: responds to what was accepted, gives an idle client a moment for one more request, then closes."""
+        self._is_stopping = True
+        if self._is_lingering or (self._is_between_requests and not self._arriving):
+            self._close_at(min(self._closes_at, self._loop.time() + LAST_REQUEST_SECONDS))
+        self._watch_unread(self._loop.time())
 
 
-def _refusal() -> Response:
+def _check_framing(version: str, method: bytes, headers: list[tuple[bytes, bytes]]) -> bool:
+    """Refuses what servers and proxies could understand differently. Returns whether the client waits for a 100 Continue.
+
+    Raises:
+        ValueError: the version is unknown, an HTTP/1.1 request has no Host or two (RFC 9112, section 3.2), a transfer
+            coding is not chunked (section 6.1), or the client takes the server for a proxy.
+    """
+    hosts, expects_continue = 0, False
+    for name, value in headers:
+        if name == b"host":
+            hosts += 1
+        elif name == b"expect":
+            expects_continue = value.lower() == b"100-continue"
+        elif name == b"transfer-encoding" and (value.lower() != b"chunked" or version == "1.0"):
+            raise ValueError
+    if version not in ("1.0", "1.1") or method == b"CONNECT" or hosts > 1 or (version == "1.1" and not hosts):
+        raise ValueError
+    return expects_continue
+
+
+def _address(transport: asyncio.BaseTransport, key: str) -> tuple[str, int] | None:
+    address: object = transport.get_extra_info(key)
+    if not isinstance(address, tuple):
+        return None
+    host, port, *_ = cast("tuple[str, int]", address)
+    return host, port
+
+
+def _refusal(client: tuple[str, int] | None) -> Response:
     request_id = new_request_id()
-    problem = MalformedRequest("This is not HTTP/1.1, a method that is not known, or a head of more than 64 KiB.")
+    problem = MalformedRequest("This is not a valid HTTP/1.1 request, or its head is larger than 64 KiB.")
     logger.info("request_id=%s %s %s: %s", request_id, problem.status, problem.code, problem.detail)
-    scope: dict[str, Any] = {"type": "http", "headers": [], "state": {"request_id": request_id}}
-    answer = problem_response(scope, problem)
-    answer.headers["X-Request-ID"] = request_id
-    answer.headers["X-Content-Type-Options"] = "nosniff"
-    answer.headers["Connection"] = "close"
-    return answer
+    scope: Scope = {"type": "http", "headers": [], "client": client, "state": {"request_id": request_id}}
+    response = problem_response(scope, problem)
+    response.headers["X-Request-ID"] = request_id
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Connection"] = "close"
+    return response

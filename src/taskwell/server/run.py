@@ -1,20 +1,14 @@
-"""Serving the application over HTTP by uvicorn."""
+"""Serving the application over HTTP, in one process or in several."""
 
+import asyncio
 import gc
 import logging
-import multiprocessing
-import multiprocessing.process
-import os
-import signal
 import socket
-import threading
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
 
 from taskwell.app import create_app, database_from
 from taskwell.database.urls import SQLiteURL
@@ -22,18 +16,9 @@ from taskwell.errors import NotMigrated, Problem
 from taskwell.migrations.check import check_schema, schema_revision
 from taskwell.server.protocol import HTTPProtocol
 from taskwell.settings import Settings
-from taskwell.telemetry.logs import configuration
 
-OPTIONS: dict[str, Any] = {
-    "http": HTTPProtocol,
-    "ws": "none",
-    "access_log": False,
-    "server_header": False,
-    # Nothing here asks where a request came from.
-    "proxy_headers": False,
-    # Requests in flight may finish when the process is told to stop.
-    "timeout_graceful_shutdown": 10,
-}
+STOP_SECONDS = 10
+"""When the process is told to stop, requests in flight may finish within this time."""
 
 _LOOPBACK_OF_ALL = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound to
 
@@ -41,18 +26,18 @@ logger = logging.getLogger(__name__)
 
 
 async def check_database(settings: Settings) -> None:
-    """Refuses a database whose schema is not this version's. A server that cannot be reached may yet come up.
+    """Refuses to serve from a database with another schema. A server that cannot be reached may still come up.
 
     Raises:
-        NotMigrated: the schema is another.
-        DatabaseError: the file of an SQLite database cannot be opened.
+        NotMigrated: the database has another schema than this version's.
+        DatabaseError: the SQLite file cannot be used.
     """
     url = settings.DATABASE_URL
     if isinstance(url, SQLiteURL) and not url.path.exists():
-        # To open it would create it.
+        # Opening the file would create it.
         raise NotMigrated(cause=f"there is no file {url.path}")
     try:
-        # One connection is enough to look.
+        # One connection is enough for the check.
         async with database_from(settings.model_copy(update={"TASKWELL_POOL_MIN": 0})) as database:
             await check_schema(database.prepare(schema_revision))
     except NotMigrated:
@@ -60,84 +45,91 @@ async def check_database(settings: Settings) -> None:
     except Problem as problem:
         if isinstance(url, SQLiteURL):
             raise
-        logger.warning("the database cannot be reached, starting without it: %s", problem.cause)
+        logger.warning("the database is not ready, starting anyway: %s", problem.cause)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens, taken before anything is started or said.
+    """Returns a listening socket. `::` listens on all addresses, IPv4 ones too.
 
     Raises:
-        OSError: the address is not to be had; the message says which, and what to do.
+        OSError: the address cannot be used; the message names it and says what to do.
     """
+    is_ipv6 = ":" in host
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        return socket.create_server(
+            (host, port),
+            family=socket.AF_INET6 if is_ipv6 else socket.AF_INET,
+            dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
+        )
     except (OSError, UnicodeError) as error:
-        # After the reason, `create_server` puts the address in a form of its own.
+        # `create_server` adds the address to the reason, in another form.
         reason = str(getattr(error, "strerror", error)).partition(" (")[0]
         raise OSError(f"cannot listen on {_address(host, port)}: {reason}; choose --host or --port") from None
 
 
 def url_of(listener: socket.socket) -> str:
-    """Where a browser on this machine finds what listens here."""
+    """Returns the URL under which a browser on this machine reaches `listener`."""
     host: str
     host, port, *_ = listener.getsockname()
     return "http://" + _address(_LOOPBACK_OF_ALL.get(host, host), port)
-
-
-def serve(settings: Settings, listener: socket.socket, on_start: Callable[[], None]) -> None:
-    """Serves in this process until told to stop; requests in flight are then given ten seconds to finish.
-
-    `on_start` is called once it serves.
-    """
-    server = _AnnouncingServer(_config(_built(settings), settings))
-    server.on_start = on_start
-    server.run([listener])
-
-
-def serve_with_workers(settings: Settings, listener: socket.socket, workers: int) -> None:
-    """Serves in `workers` processes, each of which reads the settings for itself.
-
-    Raises:
-        OSError: they did not start; the log says why.
-    """
-    config = _config("taskwell.server.run:app_from_environment", settings, factory=True, workers=workers)
-    supervisor = Multiprocess(config, [listener])
-    supervisor.run()
-    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
-        raise OSError("the workers did not start")
-
-
-def app_from_environment() -> FastAPI:
-    """The application of a worker process, which ends when the process that started it is gone, killed or not."""
-    if parent := multiprocessing.parent_process():
-        threading.Thread(target=_end_after, args=[parent], daemon=True).start()
-    return _built(Settings.read(os.environ))
-
-
-def _end_after(parent: multiprocessing.process.BaseProcess) -> None:
-    parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _built(settings: Settings) -> FastAPI:
-    app = create_app(settings)
-    # What is there now stays. Looked through again and again by the garbage collector, it makes requests wait for 50 ms.
-    gc.collect()
-    gc.freeze()
-    return app
-
-
-class _AnnouncingServer(uvicorn.Server):
-    on_start: Callable[[], None]
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.on_start()
 
 
 def _address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _config(app: FastAPI | str, settings: Settings, **options: Any) -> uvicorn.Config:  # noqa: ANN401 - uvicorn's own options
-    return uvicorn.Config(app, log_config=configuration(settings.TASKWELL_LOG_LEVEL), **OPTIONS, **options)
+def serve(settings: Settings, listener: socket.socket, on_start: Callable[[], None]) -> None:
+    """Serves in this process until SIGTERM or Ctrl-C. Calls `on_start` once it accepts requests."""
+    app = create_app(settings)
+    # The objects that exist now are permanent. Without this, the garbage collector examines them again and again, and
+    # requests wait for it for 50 ms.
+    gc.collect()
+    gc.freeze()
+    Server(app, settings, on_start).run([listener])
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, with our protocol. A stop loses no request that was accepted."""
+
+    def __init__(self, app: FastAPI, settings: Settings, on_start: Callable[[], None] = lambda: None) -> None:
+        config = uvicorn.Config(
+            app,
+            http=HTTPProtocol,
+            ws="none",
+            access_log=False,
+            server_header=False,
+            # Nothing here asks where a request came from.
+            proxy_headers=False,
+            # `taskwell.telemetry.logs` has configured logging.
+            log_config=None,
+            timeout_keep_alive=settings.TASKWELL_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=STOP_SECONDS,
+        )
+        super().__init__(config)
+        self._on_start = on_start
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts to accept connections on `sockets`."""
+        await super().startup(sockets)
+        self._on_start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accepts the connections that wait in the kernel, lets all requests finish, and closes."""
+        for listener in sockets or ():
+            await self._accept_backlog(listener)
+        await super().shutdown(sockets)
+
+    async def _accept_backlog(self, listener: socket.socket) -> None:
+        """Closing a listening socket resets the connections in its backlog, so none may be left in it."""
+        create_protocol = partial(HTTPProtocol, self.config, self.server_state, self.lifespan.state)
+        # Another reference, which stays open while the event loop closes its own.
+        with listener.dup() as backlog:
+            backlog.settimeout(0)
+            for server in self.servers:
+                server.close()
+            while True:
+                try:
+                    connection, _ = backlog.accept()
+                except BlockingIOError:
+                    return
+                await asyncio.get_running_loop().connect_accepted_socket(create_protocol, connection)

@@ -5,8 +5,10 @@ from typing import Any
 from fastapi.openapi.models import Example
 
 from taskwell.auth.owner import AUTH_PROBLEMS
+from taskwell.auth.scopes import READ, WRITE
 from taskwell.errors import (
     DatabaseError,
+    InsufficientScope,
     InternalError,
     MalformedRequest,
     NotFound,
@@ -68,6 +70,8 @@ _NO_FIELD = MalformedRequest(
 _NO_TASK = NotFound("There is no such task.")
 
 _ALWAYS: list[type[Problem]] = [*AUTH_PROBLEMS, DatabaseError, InternalError, Overloaded]
+_ON_READ: list[type[Problem] | Problem] = [*_ALWAYS, InsufficientScope(READ)]
+_ON_WRITE: list[type[Problem] | Problem] = [*_ALWAYS, InsufficientScope(WRITE)]
 _WITH_BODY: list[type[Problem]] = [RequestTimeout, PayloadTooLarge, UnsupportedMediaType]
 
 
@@ -84,22 +88,22 @@ _LOCATION = {
 
 ON_LIST: Responses = {
     200: _success({"tasks": [TASK], "count": 1}),
-    **problem_responses([_BAD_LIMIT, *_ALWAYS]),
+    **problem_responses([_BAD_LIMIT, *_ON_READ]),
 }
 ON_CREATE: Responses = {
     201: _success(TASK, headers={"Location": _LOCATION}),
-    **problem_responses([_NOT_JSON, _BAD_TITLE, *_ALWAYS, *_WITH_BODY]),
+    **problem_responses([_NOT_JSON, _BAD_TITLE, *_ON_WRITE, *_WITH_BODY]),
 }
 ON_GET: Responses = {
     200: _success(TASK),
-    **problem_responses([_BAD_ID, _NO_TASK, *_ALWAYS]),
+    **problem_responses([_BAD_ID, _NO_TASK, *_ON_READ]),
 }
 ON_REPLACE: Responses = {
     200: _success(_CHANGED),
-    **problem_responses([_NOT_JSON, _BAD_TITLE, _NO_TASK, *_ALWAYS, *_WITH_BODY]),
+    **problem_responses([_NOT_JSON, _BAD_TITLE, _NO_TASK, *_ON_WRITE, *_WITH_BODY]),
 }
 ON_PATCH: Responses = {
     200: _success(_CHANGED),
-    **problem_responses([_NOT_JSON, _NO_FIELD, _BAD_TITLE, _NO_TASK, *_ALWAYS, *_WITH_BODY]),
+    **problem_responses([_NOT_JSON, _NO_FIELD, _BAD_TITLE, _NO_TASK, *_ON_WRITE, *_WITH_BODY]),
 }
-ON_DELETE: Responses = problem_responses([_BAD_ID, _NO_TASK, *_ALWAYS])
+ON_DELETE: Responses = problem_responses([_BAD_ID, _NO_TASK, *_ON_WRITE])

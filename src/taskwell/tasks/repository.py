@@ -1,8 +1,8 @@
-"""The tasks of one user at a time: each function is one statement, and takes the owner first."""
+"""The tasks of one user at a time. Each method runs one statement and takes the owner first."""
 
 import random
 from datetime import datetime
-from typing import cast
+from typing import NamedTuple, cast
 
 from taskwell.auth.tokens import UserId
 from taskwell.database.interface import Database, Row
@@ -11,19 +11,32 @@ from taskwell.tasks import statements
 from taskwell.tasks.schemas import TaskCreate, TaskListResponse, TaskPatch, TaskResponse, TaskUpdate
 from taskwell.times import rfc3339
 
-# How often a change is tried anew when somebody else writes the same task between its two statements.
+# How often a change is retried when another request writes the same task between its two statements.
 MAX_ATTEMPTS = 3
 
-
-# `MEMBERS`, and then the task's revision, or the count and the user's revision of a page.
+# `MEMBERS`, and then what is for the service alone.
 _PublicRow = tuple[int, str, str, str | None, bool, datetime, datetime, *tuple[object, ...]]
 
 
+class Stored(NamedTuple):
+    """A task, and the revision of its last change."""
+
+    task: TaskResponse
+    revision: int
+
+
+class StoredPage(NamedTuple):
+    """A page of tasks, and the owner's revision in the same snapshot; 0 before the owner's first write."""
+
+    page: TaskListResponse
+    revision: int
+
+
 class TaskRepository:
-    """The tasks in `database`. What is not the owner's own is not there."""
+    """The tasks in `database`. Tasks of other users do not exist here."""
 
     def __init__(self, database: Database) -> None:
-        # Of two runs with one key the second makes nothing.
+        # Repeatable, because a second run with the same creation key creates nothing.
         self._create = database.prepare(statements.create_task, repeatable=True)
         self._get_created = database.prepare(statements.get_created_task)
         self._get = database.prepare(statements.get_task)
@@ -32,34 +45,35 @@ class TaskRepository:
         self._list = database.prepare(statements.list_tasks(by_state=False))
         self._list_by_state = database.prepare(statements.list_tasks(by_state=True))
 
-    async def list(self, owner: UserId, *, complete: bool | None, limit: int, offset: int) -> TaskListResponse:
-        """A page of the owner's tasks, newest first, and the number of all that match."""
+    async def list(self, owner: UserId, *, complete: bool | None, limit: int, offset: int) -> StoredPage:
+        """Returns a page of the owner's tasks, newest first, and the number of all tasks that match."""
         if complete is None:
             rows = await self._list(owner=owner, limit=limit, offset=offset)
         else:
             rows = await self._list_by_state(owner=owner, limit=limit, offset=offset, complete=complete)
-        *first, count, _ = rows[0]
+        task_id, *_, count, revision = rows[0]
         # An empty page is one row without a task.
-        tasks = [] if first[0] is None else [_task(row) for row in rows]
-        return {"tasks": tasks, "count": cast("int", count)}
+        tasks = [_task(row) for row in rows] if task_id is not None else []
+        return StoredPage({"tasks": tasks, "count": cast("int", count)}, cast("int", revision))
 
-    async def create(self, owner: UserId, new: TaskCreate) -> TaskResponse:
-        """A new task."""
-        # Unique, that is all: nothing is guarded by it.
+    async def create(self, owner: UserId, new: TaskCreate) -> Stored:
+        """Creates a task."""
+        # The key need not be secret, only unique.
         key = f"{random.getrandbits(128):032x}"
         rows = await self._create(
             owner=owner, creation_key=key, title=new.title, description=new.description, complete=new.complete
         )
         if not rows:
-            # Nothing is made by a second run, after the first one's answer was lost.
+            # The reply to the first run was lost, and the second run created nothing.
             try:
                 rows = await self._get_created(owner=owner, creation_key=key)
             except Overloaded as problem:
+                # The task exists, so this must not say that nothing was done.
                 raise DatabaseError(cause=problem.cause) from problem
-        return _task(rows[0])
+        return _stored(rows[0])
 
-    async def get(self, owner: UserId, task_id: int) -> TaskResponse:
-        """One task.
+    async def get(self, owner: UserId, task_id: int) -> Stored:
+        """Returns a task.
 
         Raises:
             NotFound: the owner has no such task.
@@ -67,10 +81,10 @@ class TaskRepository:
         rows = await self._get(owner=owner, id=task_id)
         if not rows:
             raise NotFound("There is no such task.")
-        return _task(rows[0])
+        return _stored(rows[0])
 
-    async def change(self, owner: UserId, task_id: int, changes: TaskUpdate | TaskPatch) -> TaskResponse:
-        """The task with `changes` made; a change that changes nothing is no write.
+    async def change(self, owner: UserId, task_id: int, changes: TaskUpdate | TaskPatch) -> Stored:
+        """Changes a task and returns it. A change to the values that the task already has is not a write.
 
         Raises:
             NotFound: the owner has no such task.
@@ -80,25 +94,31 @@ class TaskRepository:
         for _ in range(MAX_ATTEMPTS):
             rows = await self._change(owner=owner, id=task_id, sets_description="description" in values, **parameters)
             if rows:
-                return _task(rows[0])
-            task = await self.get(owner, task_id)
-            if values.items() <= task.items():
-                return task
-        raise Overloaded(cause="the task was changed by others between each two statements")
+                return _stored(rows[0])
+            stored = await self.get(owner, task_id)
+            if values.items() <= stored.task.items():
+                return stored
+        raise Overloaded(cause="other requests changed the task between each two statements")
 
-    async def delete(self, owner: UserId, task_id: int) -> None:
-        """Deletes a task.
+    async def delete(self, owner: UserId, task_id: int) -> Stored:
+        """Deletes a task. Returns it with the revision of the deletion.
 
         Raises:
             NotFound: the owner has no such task.
         """
-        if not await self._delete(owner=owner, id=task_id):
+        rows = await self._delete(owner=owner, id=task_id)
+        if not rows:
             raise NotFound("There is no such task.")
+        return _stored(rows[0])
+
+
+def _stored(row: Row) -> Stored:
+    return Stored(_task(row), cast("int", row[-1]))
 
 
 def _task(row: Row) -> TaskResponse:
-    # The database's own values need no validation, which would cost more than all else of an answer; and written out, this
-    # takes half as long as zip(MEMBERS, row).
+    # Not validated: the values come from our own database, and validation would cost more than the rest of a response.
+    # Written out, because zip(MEMBERS, row) takes twice as long.
     task_id, user_id, title, description, complete, created_at, updated_at, *_ = cast("_PublicRow", row)
     return {
         "id": task_id,
@@ -106,11 +126,7 @@ def _task(row: Row) -> TaskResponse:
         "title": title,
         "description": description,
         "complete": complete,
-        "created_at": created_at if created_at.microsecond else _whole_second(created_at),
-        "updated_at": updated_at if updated_at.microsecond else _whole_second(updated_at),
+        # orjson writes no fraction for a whole second, and then texts would not sort as times do.
+        "created_at": created_at if created_at.microsecond else rfc3339(created_at),
+        "updated_at": updated_at if updated_at.microsecond else rfc3339(updated_at),
     }
-
-
-def _whole_second(moment: datetime) -> datetime:
-    # orjson would write no fraction, and texts would no longer sort as times do.
-    return cast("datetime", rfc3339(moment))

@@ -1,7 +1,6 @@
 """The task endpoints."""
 
 from typing import Annotated, TypedDict
-from urllib.parse import quote
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
 from pydantic import Field
@@ -9,11 +8,11 @@ from pydantic import Field
 from taskwell.auth.owner import Owner
 from taskwell.http.endpoint import Endpoint
 from taskwell.http.parameters import Boolean, DecimalDigits, RowId
+from taskwell.http.segments import path_segment
 from taskwell.tasks import openapi
 from taskwell.tasks.repository import TaskRepository
-from taskwell.tasks.schemas import TaskCreate, TaskListResponse, TaskPatch, TaskResponse, TaskUpdate
+from taskwell.tasks.schemas import MAX_LIMIT, TaskCreate, TaskListResponse, TaskPatch, TaskResponse, TaskUpdate
 
-MAX_LIMIT = 1000
 MAX_OFFSET = 2**31 - 1
 
 
@@ -32,7 +31,7 @@ async def _repository(request: Request) -> TaskRepository:
 
 
 Tasks = Annotated[TaskRepository, Depends(_repository)]
-TaskId = Annotated[RowId, Path(description="The id of the task.")]
+TaskId = Annotated[RowId, Path(description="The ID of the task.")]
 
 
 @router.get("", responses=openapi.ON_LIST, response_description="A page of tasks.")
@@ -48,7 +47,7 @@ async def list_tasks(
     ] = 0,
 ) -> TaskListResponse:
     """Lists the user's tasks, newest first."""
-    return await tasks.list(owner, complete=complete, limit=limit, offset=offset)
+    return (await tasks.list(owner, complete=complete, limit=limit, offset=offset)).page
 
 
 @router.post("", status_code=201, responses=openapi.ON_CREATE, response_description="The new task.")
@@ -59,15 +58,15 @@ async def create_task(
     response: Response,
 ) -> TaskResponse:
     """Creates a task."""
-    task = await tasks.create(owner, new)
-    response.headers["Location"] = f"/api/{quote(owner, safe='')}/tasks/{task['id']}"
+    task, _ = await tasks.create(owner, new)
+    response.headers["Location"] = f"/api/{path_segment(owner)}/tasks/{task['id']}"
     return task
 
 
 @router.get("/{task_id:segment}", responses=openapi.ON_GET, response_description="The task.")
 async def get_task(owner: Owner, tasks: Tasks, task_id: TaskId) -> TaskResponse:
     """Returns one task."""
-    return await tasks.get(owner, task_id)
+    return (await tasks.get(owner, task_id)).task
 
 
 @router.put("/{task_id:segment}", responses=openapi.ON_REPLACE, response_description="The task after the change.")
@@ -81,7 +80,7 @@ async def replace_task(
 
     You can send back a task from a response, with changes: read-only members are ignored.
     """
-    return await tasks.change(owner, task_id, replacement)
+    return (await tasks.change(owner, task_id, replacement)).task
 
 
 @router.patch("/{task_id:segment}", responses=openapi.ON_PATCH, response_description="The task after the change.")
@@ -92,7 +91,7 @@ async def patch_task(
     changes: Annotated[TaskPatch, Body(openapi_examples=openapi.PATCH)],
 ) -> TaskResponse:
     """Changes only the members that are sent; the others keep their value."""
-    return await tasks.change(owner, task_id, changes)
+    return (await tasks.change(owner, task_id, changes)).task
 
 
 @router.delete(

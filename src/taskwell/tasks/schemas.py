@@ -9,7 +9,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
-    PlainSerializer,
     StrictBool,
     StrictStr,
     StringConstraints,
@@ -23,7 +22,11 @@ from typing_extensions import TypedDict
 
 from taskwell.errors import NO_FIELDS
 from taskwell.tasks.tables import MAX_DESCRIPTION, MAX_TITLE
-from taskwell.times import rfc3339
+
+MAX_LIMIT = 1000
+"""Maximum number of tasks on a page."""
+
+_MAX_BIGINT = 2**63 - 1
 
 # --- values
 
@@ -35,26 +38,26 @@ def _without_nul(value: str) -> str:
     return value
 
 
-# For clients that only read the document, the patterns say what `strip_whitespace` and `_without_nul` do. They list the
-# white space because `\s` differs between regex dialects, and none of them has exactly the characters that pydantic
-# strips: Unicode's White_Space property.
-_WHITE_SPACE = r"\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+# Many client libraries check `pattern`, each in its own dialect, so the patterns use only what all dialects share: anchors
+# at both ends and `\x00`, because PHP's has no `\u0000`. `not` is for JSON Schema validators; generators skip it. (It needs a type, or Swagger UI shows "never".) It lists
+# the white space because `\s` has other characters than pydantic strips, Unicode's White_Space property, in every dialect.
+_NO_NUL = r"^[^\x00]*$"
+_ONLY_WHITE_SPACE = r"^[\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*$"
 _TITLE: JsonDict = {
     "type": "string",
     "minLength": 1,
     "maxLength": MAX_TITLE,
-    "pattern": rf"^[^\u0000]*[^\u0000{_WHITE_SPACE}][^\u0000]*$",
+    "pattern": _NO_NUL,
+    "not": {"type": "string", "pattern": _ONLY_WHITE_SPACE},
+    "description": "Leading and trailing white space is removed before the length is checked.",
 }
-_DESCRIPTION: JsonDict = {"type": "string", "maxLength": MAX_DESCRIPTION, "pattern": r"^[^\u0000]*$"}
-_UTC: JsonDict = {"type": "string", "format": "date-time", "pattern": "Z$"}
+_DESCRIPTION: JsonDict = {"type": "string", "maxLength": MAX_DESCRIPTION, "pattern": _NO_NUL}
 
 Title = Annotated[
     StrictStr,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_TITLE),
     AfterValidator(_without_nul),
-    WithJsonSchema(
-        {**_TITLE, "description": "Leading and trailing white space is removed before the length is checked."}
-    ),
+    WithJsonSchema(_TITLE),
 ]
 Description = Annotated[
     StrictStr,
@@ -63,13 +66,9 @@ Description = Annotated[
     WithJsonSchema(_DESCRIPTION),
 ]
 
-
-Time = Annotated[datetime, PlainSerializer(rfc3339), WithJsonSchema(_UTC)]
-
 # --- requests
 
 _READ_ONLY = ("id", "user_id", "created_at", "updated_at")
-_WRITABLE = ("title", "description", "complete")
 
 
 def _describe_input(schema: JsonDict) -> None:
@@ -80,8 +79,9 @@ def _describe_input(schema: JsonDict) -> None:
 def _describe_patch(schema: JsonDict) -> None:
     _describe_input(schema)
     schema["minProperties"] = 1
-    # Wrapped in allOf, and with the member named: with a bare anyOf, generators of client types lose the members above.
-    schema["allOf"] = [{"anyOf": [{"title": name, "required": [name], "properties": {name: {}}} for name in _WRITABLE]}]
+    # "At least one writable member". Generators of clients skip `not`. Some of them make every member required when the
+    # same rule is written with `anyOf`.
+    schema["not"] = {"type": "object", "propertyNames": {"enum": list(_READ_ONLY)}}
 
 
 def _without_default(schema: JsonDict) -> None:
@@ -145,18 +145,36 @@ class TaskPatch(TaskInput):
 
 # --- responses
 
+Time = datetime | str
+"""A time in a response: a `datetime`, which orjson writes, or the text of one that is already written."""
+
+# Responses state the lengths of text in words. Some generated clients check `maxLength`, but count UTF-16 code units, and
+# would reject a title of 150 emoji. They state UTC in words, too: a `pattern` is matched against a parsed date.
+
+
+def _time(description: str) -> WithJsonSchema:
+    return WithJsonSchema(
+        {"type": "string", "format": "date-time", "description": f"{description} In UTC, ending in Z."}
+    )
+
+
+def _integer(minimum: int, maximum: int, description: str) -> WithJsonSchema:
+    return WithJsonSchema(
+        {"type": "integer", "format": "int64", "minimum": minimum, "maximum": maximum, "description": description}
+    )
+
 
 @with_config(extra="forbid")
 class TaskResponse(TypedDict):
     """A task. All of these members are always present, and no others."""
 
-    id: Annotated[int, WithJsonSchema({"type": "integer", "format": "int64", "minimum": 1})]
-    user_id: Annotated[str, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 255})]
-    title: Annotated[str, WithJsonSchema(_TITLE)]
-    description: Annotated[str, WithJsonSchema(_DESCRIPTION)] | None
-    complete: bool
-    created_at: Time
-    updated_at: Time
+    id: Annotated[int, _integer(1, _MAX_BIGINT, "Assigned by the database and never used again.")]
+    user_id: Annotated[str, pydantic.Field(description="The user who owns the task.")]
+    title: Annotated[str, pydantic.Field(description=f"1 to {MAX_TITLE} characters.")]
+    description: Annotated[str | None, pydantic.Field(description=f"At most {MAX_DESCRIPTION} characters, or null.")]
+    complete: Annotated[bool, pydantic.Field(description="Whether the task is done.")]
+    created_at: Annotated[Time, _time("When the task was created.")]
+    updated_at: Annotated[Time, _time("When the task last changed.")]
 
 
 MEMBERS = tuple(TaskResponse.__annotations__)
@@ -166,5 +184,5 @@ MEMBERS = tuple(TaskResponse.__annotations__)
 class TaskListResponse(TypedDict):
     """A page of tasks, and the number of matching tasks on all pages."""
 
-    tasks: list[TaskResponse]
-    count: Annotated[int, WithJsonSchema({"type": "integer", "minimum": 0})]
+    tasks: Annotated[list[TaskResponse], pydantic.Field(json_schema_extra={"maxItems": MAX_LIMIT})]
+    count: Annotated[int, _integer(0, _MAX_BIGINT, "Number of matching tasks on all pages.")]

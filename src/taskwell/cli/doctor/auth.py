@@ -71,10 +71,12 @@ async def examine_auth(settings: Settings, token: str | None) -> AsyncIterator[F
 
 
 def _mode(settings: Settings) -> str:
-    how = "the auth server's key set" if settings.key_set_url else "a shared secret, HS256"
-    issuer = f"iss {shown(settings.issuer)}" if settings.issuer else "any iss"
-    audience = f"aud {' or '.join(map(shown, settings.audiences))}" if settings.audiences else "no aud"
-    return f"tokens are verified with {how}, {issuer} and {audience}"
+    how = "the auth server's key set" if settings.key_set_url else "a shared secret (HS256)"
+    issuer = f"must have iss {shown(settings.issuer)}" if settings.issuer else "may have any iss"
+    audience = (
+        f"must have aud {' or '.join(map(shown, settings.audiences))}" if settings.audiences else "must not have aud"
+    )
+    return f"tokens are verified with {how}; they {issuer} and {audience}"
 
 
 async def _fetch(url: str) -> Fetched:

@@ -1,6 +1,5 @@
 """Checks that the database is reachable, the right one, and reached in a safe way."""
 
-import os
 import sqlite3
 import ssl
 import time
@@ -16,10 +15,11 @@ import asyncpg
 from taskwell.app import database_from
 from taskwell.cli.doctor.finding import Finding
 from taskwell.database import postgres, sqlite
-from taskwell.database.failures import translated
+from taskwell.database.failures import UnusableRootCertificate, rejects_tls, translated
+from taskwell.database.files import fault_behind, fault_of
 from taskwell.database.interface import Database
 from taskwell.database.urls import PostgresURL
-from taskwell.errors import NotMigrated, Problem
+from taskwell.errors import DatabaseRefused, NotMigrated, Problem
 from taskwell.migrations import HEAD
 from taskwell.migrations.check import check_schema, schema_revision
 from taskwell.settings import Settings
@@ -35,12 +35,20 @@ _NOT_WAL = (
     "run: taskwell migrate (Taskwell has not used the file since it was created or restored; if this remains, "
     "move the file to a local disk, because its file system does not support WAL)"
 )
+_GRANT = (
+    "grant the rights to the role in DATABASE_URL, as docs/operations.md shows, or use the role that owns the tables"
+)
+_NO_TLS = (
+    "enable TLS on the server; only if nobody else can read the network to it, set sslmode=disable in DATABASE_URL"
+)
 _REMEDIES: dict[type[BaseException], str] = {
     asyncpg.InvalidAuthorizationSpecificationError: "correct the user and the password in DATABASE_URL",
     asyncpg.InvalidCatalogNameError: "create the database, or correct its name in DATABASE_URL",
-    asyncpg.InsufficientPrivilegeError: "grant the missing right to the role in DATABASE_URL, or use the role that owns the tables",
+    asyncpg.InsufficientPrivilegeError: _GRANT,
+    DatabaseRefused: _GRANT,
+    UnusableRootCertificate: "correct sslrootcert in DATABASE_URL; it must name a file of certificates in PEM format",
     ssl.SSLError: "correct the host in DATABASE_URL, or name the certificate authority with sslrootcert=FILE",
-    FileNotFoundError: "start the server that owns the socket, or correct the host or sslrootcert in DATABASE_URL",
+    FileNotFoundError: "start the server that owns the socket, or correct the host in DATABASE_URL",
     OSError: "start the server, or correct the host and the port in DATABASE_URL; a firewall may block the way",
 }
 
@@ -97,6 +105,8 @@ def _reason(problem: Exception) -> str:
 
 def _remedy(problem: Exception) -> str:
     cause = problem.__cause__ or problem
+    if rejects_tls(cause):
+        return _NO_TLS
     return next((text for kind, text in _REMEDIES.items() if isinstance(cause, kind)), "see the database's log")
 
 
@@ -143,18 +153,12 @@ def _encryption(connection: asyncpg.Connection) -> Finding:
 
 def _sqlite(path: Path) -> Iterator[Finding]:
     file = path.absolute()
-    if not file.exists():
-        yield Finding(
-            "fail",
-            "database",
-            f"the file {file} does not exist",
-            "run: taskwell migrate (or, without settings: taskwell dev)",
-        )
+    if fault := fault_of(file):
+        yield Finding("fail", "database", *fault)
         return
-    # SQLite keeps two more files next to the database.
-    if read_only := [str(path) for path in (file, file.parent) if not os.access(path, os.W_OK)]:
-        remedy = "let the user that runs Taskwell write to the file and its folder"
-        yield Finding("fail", "database", f"{' and '.join(read_only)} cannot be written", remedy)
+    if not file.exists():
+        remedy = "run: taskwell migrate (or, without settings: taskwell dev)"
+        yield Finding("fail", "database", f"the file {file} does not exist", remedy)
         return
     yield Finding("ok", "database", f"SQLite {sqlite3.sqlite_version}, {file}, writable")
     yield _durability(file)
@@ -167,8 +171,10 @@ def _durability(file: Path) -> Finding:
         if mode != "wal":
             return Finding("fail", "durability", f"the journal mode is {mode} instead of wal", _NOT_WAL)
         synchronous = _pragma(sqlite.connect(file), "synchronous")
-    except sqlite3.Error as error:
-        return Finding("fail", "durability", f"{error}", "name a Taskwell database in DATABASE_URL")
+    except sqlite3.DatabaseError as error:
+        return Finding("fail", "durability", *fault_behind(error, file))
+    except DatabaseRefused as error:
+        return Finding("fail", "durability", _reason(error))
     if synchronous != _FULL:
         return Finding("fail", "durability", f"synchronous is {synchronous} instead of {_FULL}", "report this as a bug")
     return Finding("ok", "durability", "journal mode WAL, synchronous FULL")

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from taskwell.auth.jwks import ASYMMETRIC_ALGORITHMS
 from taskwell.auth.keys import Keys, KeysUnavailable
-from taskwell.auth.tokens import Cause, InvalidToken, Members, Verifier, read_unverified
+from taskwell.auth.tokens import Cause, Identity, InvalidToken, Members, Verifier, read_unverified
 from taskwell.cli.doctor.finding import Finding, shown, span
 from taskwell.settings import Settings
 
@@ -19,6 +19,7 @@ _GET_ONE = "send a token from Better Auth's GET /api/auth/token"
 _REFUSALS: dict[Cause, tuple[str, str]] = {
     Cause.MALFORMED: ("{reason}", f"{_GET_ONE}, complete and with nothing around it; a session token does not work"),
     Cause.HEADER: ("{reason}", f"{_GET_ONE}; this one has another purpose, for example as the session cookie"),
+    Cause.PURPOSE: ("{reason}", f"{_GET_ONE}, or an OAuth access token without DPoP or mutual TLS"),
     Cause.TIMES: ("{reason}", "sign tokens with an exp claim, and with times in seconds since 1970"),
     Cause.EXPIRED: ("it expired {expired} ago", "get a new token; if new tokens are refused too, correct the clocks"),
     Cause.NOT_YET_VALID: (
@@ -62,7 +63,7 @@ async def examine_token(token: str, settings: Settings, keys: Keys, kids: Sequen
         return
     yield Finding("ok", "token says", _claimed(header, claims))
     try:
-        user = await _verifier(settings, keys).verify(token)
+        identity = await _verifier(settings, keys).verify(token)
     except InvalidToken as error:
         yield _refused(error, header, claims, settings, kids)
     except KeysUnavailable:
@@ -70,9 +71,10 @@ async def examine_token(token: str, settings: Settings, keys: Keys, kids: Sequen
             "fail", "token", "everything but its signature is valid; checking that needs the key set", "see above"
         )
     else:
-        yield Finding(
-            "ok", "token", f"accepted: its user is {shown(user)}, whose tasks are at {_path(user)}; {_left(claims)}"
-        )
+        user = shown(identity.user)
+        place = _path(identity.user)
+        text = f"accepted: its user is {user}, whose tasks are at {place}; {_left(claims)}{_scopes(identity)}"
+        yield Finding("ok", "token", text)
 
 
 def _verifier(settings: Settings, keys: Keys) -> Verifier:
@@ -98,6 +100,12 @@ def _time(value: object) -> str:
 
 def _left(claims: Members) -> str:
     return f"it is valid for {span(max(0, cast('float', claims['exp']) - time.time()))}"
+
+
+def _scopes(identity: Identity) -> str:
+    if identity.scopes is None:
+        return ""
+    return f"; it is an OAuth access token with the scopes {shown(sorted(identity.scopes))}"
 
 
 def _path(user: str) -> str:

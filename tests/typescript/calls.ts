@@ -1,0 +1,40 @@
+// A client of the service that calls every operation, with the types of the OpenAPI document. Its arguments are the URL of
+// the service, a user and a token.
+
+import createClient from "openapi-fetch";
+import type { paths } from "./taskwell";
+
+declare const process: { argv: [string, string, string, string, string] };
+
+const [, , baseUrl, user_id, token] = process.argv;
+const api = createClient<paths>({ baseUrl, headers: { Authorization: `Bearer ${token}` } });
+const tasks = "/api/{user_id}/tasks";
+const task = "/api/{user_id}/tasks/{task_id}";
+const path = { user_id };
+
+function check(condition: boolean, what: string): asserts condition {
+  if (!condition) throw new Error(what);
+}
+
+check((await api.GET("/health")).data?.status === "ok", "health");
+check((await api.GET("/health/ready")).data?.database === "ok", "ready");
+
+const created = (await api.POST(tasks, { params: { path }, body: { title: "Buy milk", description: "Oat" } })).data;
+check(created !== undefined && created.complete === false, "create");
+const one = { path: { user_id, task_id: created.id } };
+
+const changed = (await api.PATCH(task, { params: one, body: { complete: true } })).data;
+check(changed !== undefined && changed.complete && changed.description === "Oat", "patch");
+
+const replaced = (await api.PUT(task, { params: one, body: { ...changed, title: "Buy bread" } })).data;
+check(replaced?.title === "Buy bread" && replaced.description === "Oat", "replace");
+
+const page = (await api.GET(tasks, { params: { path, query: { complete: true, limit: 10 } } })).data;
+check(page?.count === 1 && page.tasks[0]?.title === "Buy bread", "list");
+check((await api.GET(task, { params: one })).data?.id === created.id, "get");
+
+const refused = await api.POST(tasks, { params: { path }, body: { title: " " } });
+check(refused.error?.errors?.[0]?.loc.join(".") === "body.title", "refuse");
+
+check((await api.DELETE(task, { params: one })).response.status === 204, "delete");
+check((await api.GET(task, { params: one })).error?.error_code === "NOT_FOUND", "not found");
