@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import httpx2
@@ -25,6 +24,7 @@ from support.process import COMMAND, WAIT_SECONDS, environment, production, run,
 from support.rows import execute
 from support.service import SECRET
 from taskwell.cli.development import development_secret
+from taskwell.cli.main import parse
 from taskwell.database.urls import parse_database_url
 from taskwell.migrations.runner import upgrade
 from taskwell.server.run import listen, url_of
@@ -263,7 +263,8 @@ def test_settings_can_be_in_a_dotenv_file_and_the_environment_wins(tmp_path: Pat
     ("sql", "remedy"),
     [
         ("DROP TABLE alembic_version", "Run: taskwell migrate"),
-        ("UPDATE alembic_version SET version_num = '0000'", "Run: taskwell migrate"),
+        ("UPDATE alembic_version SET version_num = '0001'", "Run: taskwell migrate"),
+        ("UPDATE alembic_version SET version_num = 'a1b2c3d4'", "a revision that is not Taskwell's"),
         ("UPDATE alembic_version SET version_num = '9999'", "Run the newer version"),
     ],
 )
@@ -347,7 +348,7 @@ def test_a_port_in_use_gives_one_line_and_status_1(command: str, sqlite_database
         port = taken.getsockname()[1]
         done = run(tmp_path, command, "--port", str(port), **production(sqlite_database))
     assert (done.returncode, done.stdout) == (1, "")
-    reason = f"cannot listen on 127.0.0.1:{port}: Address already in use; choose --host or --port"
+    reason = f"cannot listen on 127.0.0.1:{port}: Address already in use; choose another --host or --port"
     assert done.stderr == f"taskwell {command}: {reason}\n"
 
 
@@ -355,7 +356,7 @@ def test_a_port_in_use_gives_one_line_and_status_1(command: str, sqlite_database
     ("host", "address"), [("192.0.2.1", "192.0.2.1:8000"), ("2001:db8::1", "[2001:db8::1]:8000"), ("x" * 64, "x" * 64)]
 )
 def test_a_host_that_is_not_on_this_machine_is_named(host: str, address: str) -> None:
-    with pytest.raises(OSError, match=rf"^cannot listen on {re.escape(address)}.*; choose --host or --port$"):
+    with pytest.raises(OSError, match=rf"^cannot listen on {re.escape(address)}.*; choose another --host or --port$"):
         listen(host, 8000)
 
 
@@ -379,15 +380,29 @@ def test_two_worker_processes_act_as_one_service(database: str, tmp_path: Path) 
     assert revisions == 80
 
 
-def test_worker_processes_do_not_outlive_their_parent(sqlite_database: str, tmp_path: Path) -> None:
-    with serving(tmp_path, "serve", "--workers", "2", **production(sqlite_database)) as server:
-        server.end(signal.SIGKILL)
-        deadline = time.monotonic() + 10
-        with suppress(httpx2.TransportError):
-            while time.monotonic() < deadline:
-                server.http.get("/health")
-                time.sleep(0.1)
-        assert time.monotonic() < deadline
+def test_all_addresses_are_those_of_ipv6_and_of_ipv4() -> None:
+    with listen("::", 0) as listener:
+        port = listener.getsockname()[1]
+        for host in ("127.0.0.1", "::1"):
+            socket.create_connection((host, port), timeout=5).close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variable", "port"),
+    [([], None, 8000), ([], "", 8000), ([], "4000", 4000), (["--port", "5000"], "4000", 5000)],
+)
+def test_the_platforms_port_is_the_default(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], variable: str | None, port: int
+) -> None:
+    monkeypatch.delenv("PORT", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("PORT", variable)
+    assert parse(["serve", *arguments]).port == port
+
+
+def test_a_port_of_the_platform_that_is_not_a_number_is_refused(tmp_path: Path) -> None:
+    done = run(tmp_path, "serve", PORT="http")
+    assert (done.returncode, "argument --port: 'http' is not a number from 0 to 65535" in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(("command", "number"), [("serve", signal.SIGTERM), ("dev", signal.SIGINT)])

@@ -1,12 +1,12 @@
 """The six endpoints in normal use."""
 
 from datetime import datetime, timedelta
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 from uuid import uuid4
 
 import pytest
 
-from support.service import Client, Service
+from support.service import Client, Service, sign
 
 MEMBERS = {"id", "user_id", "title", "description", "complete", "created_at", "updated_at"}
 
@@ -160,3 +160,12 @@ def test_a_user_identifier_is_opaque(service: Service, user: str) -> None:
     assert created.status_code == 201, created.text
     assert created.json()["user_id"] == user
     assert client.request("GET", created.headers["location"]).status_code == 200
+
+
+@pytest.mark.parametrize("user", [".", "..", "a/b", "a%2Fb", "ü ?#"])
+def test_the_location_of_a_new_task_leads_to_it_whatever_the_users_name(service: Service, user: str) -> None:
+    token = {"Authorization": f"Bearer {sign(user)}"}
+    home = f"{service.url}/api/{quote(user, safe='').replace('.', '%2E')}/tasks"
+    response = service.http.post(home, json={"title": "a"}, headers=token)
+    location = urljoin(home, response.headers["location"])
+    assert service.http.get(location, headers=token).json() == response.json()

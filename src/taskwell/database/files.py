@@ -30,7 +30,10 @@ def fault_behind(error: sqlite3.DatabaseError, path: Path) -> tuple[str, str]:
     """Returns why SQLite failed to open `path`, and the remedy."""
     if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB:
         return f"{path.absolute()} is not an SQLite database", _CORRECT_THE_PATH
-    return f"{path.absolute()}: {error}", "check the file, and restore a back-up if it is damaged"
+    return (
+        f"{path.absolute()}: {error}",
+        "check the path and the file system; if the file is damaged, restore a back-up",
+    )
 
 
 def unusable(fault: tuple[str, str]) -> DatabaseRefused:

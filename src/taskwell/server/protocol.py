@@ -2,7 +2,7 @@
 
 A connection serves one request after the other. What a client can claim is bounded: the server does not read on while a whole
 request waits for its response, and it lets go of a client that sends a head or reads a response too slowly.
-See docs/adr/0005-uvicorn-serves.md.
+See docs/adr/0005-uvicorn-with-our-own-protocol.md.
 """
 
 import asyncio
@@ -92,7 +92,9 @@ class HTTPProtocol(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._waiting: deque[Exchange] = deque()
         self._arriving: Exchange | None = None
+        # The service stops; or, for that or another reason, the connection ends after the requests that were read.
         self._is_stopping = False
+        self._is_ending = False
         self._is_resting = False
         self._is_refused = False
         self._is_lingering = False
@@ -145,7 +147,7 @@ class HTTPProtocol(asyncio.Protocol):
             for exchange in self._unfinished():
                 exchange.disconnect()
             return False
-        self._is_stopping = True
+        self._is_ending = True
         self._loop.call_later(HALF_CLOSED_SECONDS, self._half_close)
         return True
 
@@ -189,7 +191,8 @@ class HTTPProtocol(asyncio.Protocol):
                 self._head_bytes = 0
             elif self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse()
-        if self._unparsed:
+        # A stop waits for what was read, not for what a client goes on sending.
+        if self._unparsed or (self._is_ending and not self._is_between_requests and not self._arriving):
             self._transport.pause_reading()
             return
         self._transport.resume_reading()
@@ -297,11 +300,11 @@ class HTTPProtocol(asyncio.Protocol):
     @property
     def is_last(self) -> bool:
         """Whether the connection closes after the exchange under way."""
-        return self._is_stopping and not self._waiting and not self._unparsed
+        return self._is_ending and not self._waiting and not self._unparsed
 
     @property
     def _idle_seconds(self) -> float:
-        return LAST_REQUEST_SECONDS if self._is_stopping else self._keep_alive_seconds
+        return LAST_REQUEST_SECONDS if self._is_ending else self._keep_alive_seconds
 
     def _start(self, exchange: Exchange) -> None:
         self._exchange = exchange
@@ -458,9 +461,11 @@ class HTTPProtocol(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """Stops: responds to what was accepted, gives an idle client a moment for one more request, then closes."""
-        self._is_stopping = True
+        self._is_stopping = self._is_ending = True
         if self._is_lingering or (self._is_between_requests and not self._arriving):
             self._close_at(min(self._closes_at, self._loop.time() + LAST_REQUEST_SECONDS))
+        elif not self._arriving:
+            self._transport.pause_reading()
         self._watch_unread(self._loop.time())
 
 

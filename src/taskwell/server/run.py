@@ -35,7 +35,7 @@ async def check_database(settings: Settings) -> None:
         DatabaseError: the SQLite file cannot be used.
     """
     url = settings.DATABASE_URL
-    if isinstance(url, SQLiteURL) and not url.path.exists():
+    if isinstance(url, SQLiteURL) and url.path.parent.is_dir() and not url.path.exists():
         # Opening the file would create it.
         raise NotMigrated(cause=f"there is no file {url.path}")
     try:
@@ -66,7 +66,7 @@ def listen(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError) as error:
         # `create_server` adds the address to the reason, in another form.
         reason = str(getattr(error, "strerror", error)).partition(" (")[0]
-        raise OSError(f"cannot listen on {_address(host, port)}: {reason}; choose --host or --port") from None
+        raise OSError(f"cannot listen on {_address(host, port)}: {reason}; choose another --host or --port") from None
 
 
 def url_of(listener: socket.socket) -> str:
