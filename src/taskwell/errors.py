@@ -75,7 +75,7 @@ class Problem(Exception):
 
 
 class InvalidRequest(Problem):
-    """The input is invalid; `violations` lists every reason."""
+    """The input is invalid; `violations` lists the first 20 reasons."""
 
     code = "VALIDATION_ERROR"
 

@@ -1,4 +1,4 @@
-"""How errors become responses: the one body, and the words of validation errors."""
+"""Turns errors into responses: the body that all errors share, and the wording of validation errors."""
 
 import json
 import logging
@@ -35,10 +35,10 @@ from taskwell.times import rfc3339
 
 logger = logging.getLogger("taskwell.problems")
 
-# "Not acceptable": RFC 9110, section 12.4.2.
+# A weight of 0 means "not acceptable" (RFC 9110, section 12.4.2).
 _WEIGHT_ZERO = re.compile(r";\s*q=0(\.0*)?$")
 
-# A body of 64 KiB can break thousands of rules. The first ones help; all of them would only make the response large.
+# A body of 64 KiB can break thousands of rules. A client needs the first ones; all of them would make the response large.
 MAX_VIOLATIONS = 20
 
 
@@ -87,7 +87,7 @@ def error_response(request: Request, error: Problem | HTTPException) -> Response
 
 
 def _problem_of(request: Request, error: HTTPException) -> Problem:
-    """Returns the problem for what the framework raises by itself: unknown routes and methods."""
+    """Returns the problem for an exception of the framework, such as an unknown route or method."""
     match error.status_code:
         case 404:
             return NotFound("There is no such route.")
@@ -102,7 +102,7 @@ def _problem_of(request: Request, error: HTTPException) -> Problem:
 
 
 def _allowed_methods(request: Request) -> list[str]:
-    """Returns all methods of the path. Several routes can share a path; Starlette names the methods of the first."""
+    """Returns all methods of the path. If several routes share it, Starlette lists only the methods of the first."""
     methods: set[str] = set()
     # A mount has moved its own prefix from the path into `root_path`.
     scope = {**request.scope, "root_path": request.scope.get("app_root_path", "")}
@@ -184,14 +184,14 @@ def _violation(error: PydanticError) -> Violation:
 
 
 def _printable(part: str | int) -> str | int:
-    """Shortens and escapes a name that the client chose: it could be long, or forge a line of the log."""
+    """Shortens and escapes a name that the client chose, which could be long or forge a line of the log."""
     if isinstance(part, int):
         return part
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in part[:64])
 
 
 def _place(loc: Sequence[str | int]) -> str:
-    """Returns `title` for a member of the body, `body` for the whole body, and `query limit` and the like for the rest."""
+    """Returns `title` for a member of the body, `body` for the whole body, and otherwise a text such as `query limit`."""
     if loc[0] == "body" and len(loc) > 1:
         loc = loc[1:]
     return " ".join(str(part) for part in loc)
