@@ -263,7 +263,8 @@ def test_settings_can_be_in_a_dotenv_file_and_the_environment_wins(tmp_path: Pat
     ("sql", "remedy"),
     [
         ("DROP TABLE alembic_version", "Run: taskwell migrate"),
-        ("UPDATE alembic_version SET version_num = '0000'", "Run: taskwell migrate"),
+        ("UPDATE alembic_version SET version_num = '0001'", "Run: taskwell migrate"),
+        ("UPDATE alembic_version SET version_num = 'a1b2c3d4'", "a revision that is not Taskwell's"),
         ("UPDATE alembic_version SET version_num = '9999'", "Run the newer version"),
     ],
 )

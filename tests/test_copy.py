@@ -463,6 +463,7 @@ def as_service() -> Iterator[MakeDatabase]:
         role = f"service_{uuid4().hex}"
         made.append((url, role))
         execute(url, f"CREATE ROLE {role} LOGIN")
+        execute(url, f"GRANT USAGE ON SCHEMA taskwell TO {role}")
         execute(url, f"GRANT SELECT, INSERT, UPDATE ON task, owner TO {role}")
         execute(url, f"GRANT SELECT ON alembic_version TO {role}")
         return urlsplit(url)._replace(netloc=f"{role}@{urlsplit(url).netloc.rpartition('@')[2]}").geturl()

@@ -176,7 +176,8 @@ def test_any_other_violation_gets_500_and_is_logged_as_a_bug(
     caplog.set_level(logging.DEBUG)
     problem = assert_problem(client.request("POST", json=body), 500, "INTERNAL_ERROR")
     assert problem["detail"] == InternalError.default_detail
-    assert f"request_id={problem['request_id']} Internal Server Error\nTraceback" in _log_of_one_bug(caplog)
+    name = f"request_id={problem['request_id']} client=127.0.0.1 POST {client.home}"
+    assert f"{name} Internal Server Error\nTraceback" in _log_of_one_bug(caplog)
     assert client.request("GET").json() == {"tasks": [task], "count": 1}
     assert client.create("Buy bread", description="")
 

@@ -193,7 +193,7 @@ def test_waiting_for_a_database_connection_ends_in_503(hasty: Service) -> None:
         """Locks the row that every write of the blocked user needs, until the other user has got a 503."""
         connection = await asyncpg.connect(hasty.url_of_database)
         async with connection.transaction():
-            await connection.execute("SELECT FROM owner WHERE user_id = $1 FOR UPDATE", blocked.user)
+            await connection.execute("SELECT FROM taskwell.owner WHERE user_id = $1 FOR UPDATE", blocked.user)
             waiting = asyncio.to_thread(blocked.create, "late")
             writer = asyncio.ensure_future(waiting)
             await asyncio.sleep(0.2)
@@ -218,7 +218,7 @@ def test_a_statement_that_hangs_gets_500_and_frees_its_connection(hasty: Service
     async def hold() -> None:
         connection = await asyncpg.connect(hasty.url_of_database)
         async with connection.transaction():
-            await connection.execute("SELECT FROM owner WHERE user_id = $1 FOR UPDATE", blocked.user)
+            await connection.execute("SELECT FROM taskwell.owner WHERE user_id = $1 FOR UPDATE", blocked.user)
             response = await asyncio.to_thread(blocked.request, "POST", json={"title": "late"})
         assert_problem(response, 500, "DATABASE_ERROR")
         await connection.close()
@@ -299,7 +299,8 @@ def test_the_log_has_the_cause_of_a_refusal_and_never_the_token(
     expired = sign(alice.user, exp=int(time.time()) - 100)
     response = alice.request("GET", headers={"Authorization": f"Bearer {expired}"})
     alice.request("GET")
-    assert f"request_id={response.json()['request_id']} 401 AUTH_INVALID: expired:" in caplog.text
+    name = f"request_id={response.json()['request_id']} client=127.0.0.1 GET {alice.home}"
+    assert f"{name} 401 AUTH_INVALID: expired:" in caplog.text
     wait_until_logged(f"GET {alice.home} 401", caplog)
     for part in expired.split("."):
         assert part[:-3] not in caplog.text

@@ -343,7 +343,7 @@ def test_a_client_that_hangs_up_leaves_no_open_transaction(faulty: Faulty) -> No
     async def hang_up() -> None:
         holder = await asyncpg.connect(faulty.database)
         async with holder.transaction():
-            await holder.execute("SELECT FROM task WHERE id = $1 FOR UPDATE", task["id"])
+            await holder.execute("SELECT FROM taskwell.task WHERE id = $1 FOR UPDATE", task["id"])
             for _ in range(2 * POOL_MAX):
                 with socket.create_connection((address.hostname, address.port)) as connection:
                     connection.sendall(head.encode())
@@ -364,7 +364,7 @@ def test_a_statement_is_cancelled_when_its_request_times_out(faulty: Faulty) -> 
     async def outlast() -> None:
         holder = await asyncpg.connect(faulty.database)
         async with holder.transaction():
-            await holder.execute("SELECT FROM task WHERE id = $1 FOR UPDATE", task["id"])
+            await holder.execute("SELECT FROM taskwell.task WHERE id = $1 FOR UPDATE", task["id"])
             response = await asyncio.to_thread(client.request, "PATCH", task["id"], json={"title": "too late"})
             assert_problem(response, 500, "DATABASE_ERROR")
             await asyncio.sleep(0.5)

@@ -1,4 +1,4 @@
-"""The schema, as the database itself keeps it."""
+"""`taskwell migrate`, and the schema as the database describes it."""
 
 import asyncio
 import sqlite3
@@ -20,7 +20,9 @@ from alembic.script import ScriptDirectory
 import taskwell.migrations
 from support.process import COMMAND, WAIT_SECONDS, environment, run
 from support.rows import execute
+from support.service import SECRET
 from taskwell.database import sqlite
+from taskwell.database.schema import SCHEMA
 from taskwell.database.urls import SQLiteURL, parse_database_url
 from taskwell.errors import DatabaseError
 from taskwell.migrations import HEAD, runner
@@ -34,11 +36,11 @@ DEFINITIONS = {
     "sqlite": "SELECT replace(sql, char(9), '    ') FROM sqlite_master ORDER BY 1",
     "postgresql": """
         SELECT concat_ws(' ', table_name, column_name, data_type, is_nullable, column_default, identity_generation,
-            collation_name) FROM information_schema.columns WHERE table_schema = 'public'
-        UNION ALL SELECT conname || pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace
-        UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'
-        UNION ALL SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace
-        UNION ALL SELECT concat_ws(' ', relname, reloptions) FROM pg_class WHERE relnamespace = 'public'::regnamespace
+            collation_name) FROM information_schema.columns WHERE table_schema = 'taskwell'
+        UNION ALL SELECT conname || pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = to_regnamespace('taskwell')
+        UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'taskwell'
+        UNION ALL SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = to_regnamespace('taskwell')
+        UNION ALL SELECT concat_ws(' ', relname, reloptions) FROM pg_class WHERE relnamespace = to_regnamespace('taskwell')
         ORDER BY 1""",
 }
 
@@ -66,7 +68,7 @@ def insert(**values: str) -> str:
     return f"INSERT INTO task ({', '.join(row)}) VALUES ({', '.join(row.values())}) RETURNING id"  # noqa: S608 - our own
 
 
-def test_the_tables_are_the_ones_the_code_declares(migrated: str) -> None:
+def test_the_migrated_tables_are_those_that_the_code_declares(migrated: str) -> None:
     runner.run(parse_database_url(migrated), command.check)
 
 
@@ -85,12 +87,12 @@ def test_migrating_again_changes_nothing(empty: str, tmp_path: Path) -> None:
 
 
 def fill(url: str) -> None:
-    """A live task, a deleted and an erased one, and their owners."""
+    """Adds a live, a deleted and an erased task, and their owners."""
     execute(url, insert())
     execute(url, insert(user_id="'bob'", description="'two litres'", complete="true", deleted_at=NOW))
     execute(url, insert(user_id="'bob'", title="''", revision="2", deleted_at=NOW, erased_at=NOW))
     for user in ("alice", "bob"):
-        # On SQLite the tasks have brought them along.
+        # On SQLite the triggers have already added them.
         execute(url, f"INSERT INTO owner VALUES ('{user}', 2, 7) ON CONFLICT DO NOTHING")  # noqa: S608 - our own
 
 
@@ -103,13 +105,13 @@ def test_a_migration_can_be_undone_and_done_again(
     if content:
         content(migrated)
     runner.run(url, lambda config: command.downgrade(config, to))
-    assert definitions(migrated) != before
+    assert (definitions(migrated) != before) == (to == "base")
     assert runner.upgrade(url)
     assert definitions(migrated) == before
     execute(migrated, insert())
 
 
-def test_the_printed_script_makes_the_same_schema_and_looks_at_no_database(
+def test_the_printed_script_creates_the_same_schema_without_connecting(
     migrated: str, new_database_url: Callable[[str], str], tmp_path: Path
 ) -> None:
     kind = urlsplit(migrated).scheme
@@ -124,7 +126,7 @@ def test_the_printed_script_makes_the_same_schema_and_looks_at_no_database(
 
 
 def run_script(url: str, script: str) -> None:
-    """As `psql` and `sqlite3` do."""
+    """Runs a script as `psql` and `sqlite3` do."""
     meaning = parse_database_url(url)
     if isinstance(meaning, SQLiteURL):
         with closing(sqlite3.connect(meaning.path, isolation_level=None)) as connection:
@@ -132,14 +134,14 @@ def run_script(url: str, script: str) -> None:
         return
 
     async def send() -> None:
-        connection = await asyncpg.connect(url)
+        connection = await asyncpg.connect(url, server_settings={"search_path": f"{SCHEMA}, public"})
         await connection.execute(script)
         await connection.close()
 
     asyncio.run(send())
 
 
-def test_the_head_written_down_is_alembics() -> None:
+def test_the_revision_in_the_code_is_the_newest_migration() -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(taskwell.migrations.__file__).parent))
     assert ScriptDirectory.from_config(config).get_current_head() == HEAD
@@ -157,7 +159,7 @@ def start_migrating(url: str, folder: Path) -> "subprocess.Popen[str]":
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgres"])
-def test_of_eight_at_once_one_migrates_and_the_others_find_it_done(
+def test_of_eight_migrations_at_once_one_does_the_work(
     engine: str, new_database_url: Callable[[str], str], tmp_path: Path
 ) -> None:
     empty = new_database_url(engine)
@@ -171,7 +173,7 @@ def test_of_eight_at_once_one_migrates_and_the_others_find_it_done(
 
 @contextmanager
 def migration_under_way(url: str) -> Iterator[None]:
-    """One that has done its work, and commits when the block ends."""
+    """A migration that has done its work and commits when the block ends."""
     done, end = Event(), Event()
 
     def slowly(config: Config) -> None:
@@ -199,7 +201,7 @@ def started_and_waiting(url: str, folder: Path) -> "subprocess.Popen[str]":
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgres", "postgres-pooler"])
-def test_a_migration_that_takes_long_is_waited_for(
+def test_a_migration_waits_for_another_that_takes_long(
     engine: str, new_database_url: Callable[[str], str], tmp_path: Path
 ) -> None:
     empty = new_database_url(engine)
@@ -211,7 +213,7 @@ def test_a_migration_that_takes_long_is_waited_for(
     assert process.returncode == 0
 
 
-def test_who_waits_stops_no_index_from_being_made_concurrently(
+def test_a_waiting_migration_does_not_block_create_index_concurrently(
     new_database_url: Callable[[str], str], tmp_path: Path
 ) -> None:
     url = new_database_url("postgres")
@@ -230,17 +232,17 @@ async def _make_an_index_while_one_waits(url: str, folder: Path) -> "subprocess.
         await connection.close()
 
 
-def test_waiting_has_an_end(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_migration_does_not_wait_forever(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "WAIT_SECONDS", 0)
     with migration_under_way(empty), pytest.raises(DatabaseError, match=r"nothing was changed\. .* run this again"):
         runner.upgrade(parse_database_url(empty))
 
 
-def test_a_migration_does_not_wait_long_for_a_table_that_another_transaction_holds(
+def test_a_migration_gives_up_soon_when_another_transaction_holds_a_lock(
     new_database_url: Callable[[str], str], tmp_path: Path
 ) -> None:
     url = new_database_url("postgres")
-    done = asyncio.run(_migrate_while(url, "CREATE TABLE alembic_version ()", tmp_path))
+    done = asyncio.run(_migrate_while(url, "CREATE SCHEMA taskwell", tmp_path))
     assert (done.returncode, done.stdout) == (1, "")
     assert "nothing was changed. Run this again" in done.stderr
     assert "lock timeout" in done.stderr
@@ -257,7 +259,7 @@ async def _migrate_while(url: str, held: str, folder: Path) -> "subprocess.Compl
         await connection.close()
 
 
-def test_the_time_outs_that_a_role_has_for_requests_are_not_those_of_a_migration(
+def test_the_timeouts_of_a_role_do_not_apply_to_a_migration(
     new_database_url: Callable[[str], str],
 ) -> None:
     url = new_database_url("postgres")
@@ -275,19 +277,21 @@ def test_the_time_outs_that_a_role_has_for_requests_are_not_those_of_a_migration
 
 
 @pytest.mark.parametrize("name", ["owner", "task_revision"])
-def test_what_another_program_has_in_the_database_is_left_as_it_is(empty: str, name: str, tmp_path: Path) -> None:
+def test_a_name_that_is_taken_is_left_as_it_is(empty: str, name: str, tmp_path: Path) -> None:
+    if empty.startswith("postgresql"):
+        execute(empty, "CREATE SCHEMA taskwell")
     execute(empty, f"CREATE TABLE {name} (theirs integer)")
     before = definitions(empty)
     done = run(tmp_path, "migrate", DATABASE_URL=empty)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "nothing was changed. Rename it there, or give Taskwell a database of its own" in done.stderr
+    assert "nothing was changed. If it belongs to another program, rename it" in done.stderr
     assert name in done.stderr
     assert done.stderr.count("\n") == 1
     assert "CREATE" not in done.stderr
     assert definitions(empty) == before
 
 
-def test_a_role_that_may_not_make_tables_is_told_which_role_may(
+def test_a_role_without_the_right_is_told_which_role_to_use(
     new_database_url: Callable[[str], str], tmp_path: Path
 ) -> None:
     owners = new_database_url("postgres")
@@ -297,12 +301,17 @@ def test_a_role_that_may_not_make_tables_is_told_which_role_may(
     theirs = address._replace(netloc=f"{role}@{address.netloc.rpartition('@')[2]}").geturl()
     done = run(tmp_path, "migrate", DATABASE_URL=theirs)
     assert done.returncode == 1
-    assert "nothing was changed. Grant it the right, or let MIGRATION_DATABASE_URL name the role" in done.stderr
+    assert (
+        "nothing was changed. Grant it the right, or name the role that owns the tables in MIGRATION_DATABASE_URL"
+        in done.stderr
+    )
     done = run(tmp_path, "migrate", DATABASE_URL=theirs, MIGRATION_DATABASE_URL=owners)
     assert (done.returncode, done.stdout) == (0, MIGRATED)
 
 
-def test_a_connection_lost_in_a_migration_is_no_traceback(new_database_url: Callable[[str], str]) -> None:
+def test_a_connection_lost_during_a_migration_is_reported_without_a_traceback(
+    new_database_url: Callable[[str], str],
+) -> None:
     url = new_database_url("postgres")
 
     def unlucky(config: Config) -> None:
@@ -314,7 +323,7 @@ def test_a_connection_lost_in_a_migration_is_no_traceback(new_database_url: Call
     assert runner.upgrade(parse_database_url(url))
 
 
-def test_a_new_file_that_many_open_at_once_opens_for_each(tmp_path: Path) -> None:
+def test_many_can_open_a_new_file_at_once(tmp_path: Path) -> None:
     many = 16
     for number in range(20):
         together = Barrier(many)
@@ -329,7 +338,7 @@ def test_a_new_file_that_many_open_at_once_opens_for_each(tmp_path: Path) -> Non
                 one.result()
 
 
-def test_an_id_never_comes_again_even_after_the_newest_row_is_gone(migrated: str) -> None:
+def test_an_id_is_never_reused_even_after_the_newest_row_is_gone(migrated: str) -> None:
     ((first,),) = execute(migrated, insert())
     execute(migrated, "DELETE FROM task")
     ((second,),) = execute(migrated, insert())
@@ -338,10 +347,36 @@ def test_an_id_never_comes_again_even_after_the_newest_row_is_gone(migrated: str
     assert second > first
 
 
-def test_a_database_that_refuses_is_no_traceback(new_database_url: Callable[[str], str], tmp_path: Path) -> None:
+def test_a_refusing_database_is_reported_without_a_traceback(
+    new_database_url: Callable[[str], str], tmp_path: Path
+) -> None:
     url = new_database_url("postgres")
     execute(url, f'ALTER DATABASE "{url.rpartition("/")[2]}" SET default_transaction_read_only = on')
     done = run(tmp_path, "migrate", DATABASE_URL=url)
     assert done.returncode == 1
     assert "read-only" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("UPDATE alembic_version SET version_num = '9999'", "Run the newer version that migrated it"),
+        ("UPDATE alembic_version SET version_num = 'a1b2c3d4'", "a revision that is not Taskwell's"),
+        ("UPDATE alembic_version SET version_num = '0000'", "a revision that is not Taskwell's"),
+        ("INSERT INTO alembic_version VALUES ('0001')", "a revision that is not Taskwell's"),
+        ("DELETE FROM alembic_version", "restore the table alembic_version"),
+    ],
+)
+def test_a_version_table_that_does_not_fit_is_explained(
+    migrated: str, change: str, message: str, tmp_path: Path
+) -> None:
+    execute(migrated, change)
+    before = execute(migrated, "SELECT version_num FROM alembic_version")
+    done = run(tmp_path, "migrate", DATABASE_URL=migrated)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert message in done.stderr
+    assert execute(migrated, "SELECT version_num FROM alembic_version") == before
+    served = run(tmp_path, "serve", "--port", "0", DATABASE_URL=migrated, BETTER_AUTH_SECRET=SECRET)
+    assert served.returncode == 1
+    assert ("Run: taskwell migrate" if "DELETE" in change else message) in served.stderr

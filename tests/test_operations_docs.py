@@ -1,4 +1,4 @@
-"""What docs/operations.md tells an operator to do works."""
+"""The instructions of docs/operations.md work."""
 
 import os
 import re
@@ -19,6 +19,11 @@ from support.rows import execute
 from support.service import running, use_every_endpoint
 from taskwell.cli.main import COMMANDS, parse
 from taskwell.database import sqlite
+from taskwell.database.urls import parse_database_url
+from taskwell.errors import DatabaseError
+from taskwell.migrations.runner import upgrade
+from test_migrations import run_script
+from test_schema import REVISION_0001, objects
 
 DOCUMENT = (Path(__file__).parents[1] / "docs/operations.md").read_text(encoding="utf-8")
 
@@ -26,7 +31,7 @@ MakeDatabase = Callable[[str], str]
 
 
 def block(beginning: str) -> str:
-    """The one block of code that begins so."""
+    """Returns the code block of the document that begins this way."""
     (found,) = [
         code for code in re.findall(r"```\w+\n(.*?)```", DOCUMENT, re.DOTALL) if code.lstrip().startswith(beginning)
     ]
@@ -34,7 +39,7 @@ def block(beginning: str) -> str:
 
 
 def in_shell(code: str, folder: Path, **variables: str) -> None:
-    """Runs it as an operator would, with the programs of PostgreSQL and ours at hand."""
+    """Runs code as an operator does, with the programs of PostgreSQL and Taskwell in the PATH."""
     programs = [str(COMMAND.parent), str(find_binaries()), os.environ["PATH"]]
     done = subprocess.run(
         ["sh", "-eu", "-c", code],
@@ -49,10 +54,10 @@ def in_shell(code: str, folder: Path, **variables: str) -> None:
 
 @pytest.fixture
 def role(new_migrated_url: MakeDatabase) -> Iterator[str]:
-    """A database's URL as the service's role, made as the document says; roles are the whole server's."""
+    """The URL of a database, with a role that was made as the document says. Roles belong to the whole server."""
     url, name = new_migrated_url("postgres"), f"service_{uuid4().hex}"
-    # Some take from all what PostgreSQL gives to all.
-    execute(url, "REVOKE ALL ON FUNCTION next_revision(text) FROM public")
+    # PostgreSQL lets everyone call a function. Some operators revoke that.
+    execute(url, "REVOKE ALL ON FUNCTION taskwell.next_revision(text) FROM public")
     for statement in block("CREATE ROLE").replace("taskwell_service", name).split(";")[:-1]:
         execute(url, statement)
     yield urlsplit(url)._replace(netloc=f"{name}@{urlsplit(url).netloc.rpartition('@')[2]}").geturl()
@@ -60,15 +65,16 @@ def role(new_migrated_url: MakeDatabase) -> Iterator[str]:
     execute(url, f"DROP ROLE {name}")
 
 
-def test_the_services_role_can_do_all_that_the_service_does_and_nothing_else(role: str) -> None:
+def test_the_documented_role_has_the_rights_that_the_service_needs_and_no_others(role: str) -> None:
     with running("postgres", migrate=False, DATABASE_URL=role) as service:
         use_every_endpoint(service.client())
         assert service.http.get("/health/ready").status_code == 200
     for statement in (
-        "DELETE FROM task",
-        "TRUNCATE owner",
-        "DROP TABLE task",
-        "UPDATE alembic_version SET version_num = 1",
+        "DELETE FROM taskwell.task",
+        "TRUNCATE taskwell.owner",
+        "DROP TABLE taskwell.task",
+        "UPDATE taskwell.alembic_version SET version_num = 1",
+        "CREATE TABLE taskwell.other ()",
     ):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             execute(role, statement)
@@ -77,14 +83,14 @@ def test_the_services_role_can_do_all_that_the_service_does_and_nothing_else(rol
 
 
 @pytest.mark.parametrize("way", ["sqlite3 taskwell.db", "python3 -c"])
-def test_a_back_up_of_sqlite_is_whole_while_it_is_written_to(way: str, tmp_path: Path) -> None:
+def test_a_backup_of_sqlite_made_during_writes_is_complete(way: str, tmp_path: Path) -> None:
     if way.startswith("sqlite3") and subprocess.run(["sh", "-c", "command -v sqlite3"], check=False).returncode:
         pytest.skip("no sqlite3 on this machine")
     url = f"sqlite:///{tmp_path}/taskwell.db"
     with running("sqlite", DATABASE_URL=url) as service:
         alice = service.client("alice")
         alice.create("before")
-        # What has been written is in the log beside the file, as the service holds it open.
+        # While the service runs, the new task is in the log beside the file.
         assert (tmp_path / "taskwell.db-wal").stat().st_size > 0
         in_shell(block(way), tmp_path)
         alice.create("after")
@@ -99,7 +105,7 @@ def test_a_back_up_of_sqlite_is_whole_while_it_is_written_to(way: str, tmp_path:
         assert alice.create("new")["id"] > 1_000_000
 
 
-def test_a_dump_of_postgresql_is_restored_with_all_it_needs(
+def test_a_dump_of_postgresql_can_be_restored_and_served(
     new_migrated_url: MakeDatabase, new_database_url: MakeDatabase, tmp_path: Path
 ) -> None:
     if not (Path(str(find_binaries())) / "pg_dump").exists():
@@ -122,7 +128,7 @@ def test_a_dump_of_postgresql_is_restored_with_all_it_needs(
     assert execute(new, "SELECT epoch FROM owner WHERE user_id = 'alice'") != [(before[2],)]
 
 
-def test_a_move_from_sqlite_to_postgresql_is_two_commands(new_database_url: MakeDatabase, tmp_path: Path) -> None:
+def test_two_commands_move_from_sqlite_to_postgresql(new_database_url: MakeDatabase, tmp_path: Path) -> None:
     url = new_database_url("postgres")
     with running("sqlite", DATABASE_URL=f"sqlite:///{tmp_path}/taskwell.db") as service:
         service.client("alice").create("before")
@@ -131,7 +137,36 @@ def test_a_move_from_sqlite_to_postgresql_is_two_commands(new_database_url: Make
         assert service.client("alice").titles() == ["before"]
 
 
-def test_a_password_need_not_stand_on_the_command_line(new_migrated_url: MakeDatabase, tmp_path: Path) -> None:
+def test_the_names_left_in_public_can_be_dropped(new_database_url: MakeDatabase) -> None:
+    url = new_database_url("postgres")
+    run_script(url, f"SET search_path = public; {REVISION_0001}")
+    upgrade(parse_database_url(url))
+    for statement in block("DROP VIEW").split(";")[:-1]:
+        execute(url, statement)
+    assert {name for name in objects(url) if name.startswith("public.")} == set()
+    with running("postgres", migrate=False, DATABASE_URL=url) as service:
+        use_every_endpoint(service.client())
+        assert service.http.get("/health/ready").status_code == 200
+
+
+def test_a_role_without_the_right_to_create_schemas_can_migrate_into_its_own(new_database_url: MakeDatabase) -> None:
+    url, name = new_database_url("postgres"), f"migrates_{uuid4().hex}"
+    (statement,) = re.findall(r"`(CREATE SCHEMA [^`]+)`", DOCUMENT)
+    execute(url, f"CREATE ROLE {name} LOGIN")
+    theirs = urlsplit(url)._replace(netloc=f"{name}@{urlsplit(url).netloc.rpartition('@')[2]}").geturl()
+    try:
+        with pytest.raises(DatabaseError, match="The role lacks a right"):
+            upgrade(parse_database_url(theirs))
+        execute(url, statement.replace("the_role", name))
+        assert upgrade(parse_database_url(theirs))
+        with running("postgres", migrate=False, DATABASE_URL=theirs) as service:
+            use_every_endpoint(service.client())
+    finally:
+        execute(url, f"DROP OWNED BY {name}")
+        execute(url, f"DROP ROLE {name}")
+
+
+def test_a_password_can_stay_off_the_command_line(new_migrated_url: MakeDatabase, tmp_path: Path) -> None:
     url, empty = new_migrated_url("postgres-tls"), new_migrated_url("sqlite")
     place = urlsplit(url)
     parts = [str(place.hostname), str(place.port), place.path[1:], str(place.username), unquote(str(place.password))]
@@ -143,7 +178,7 @@ def test_a_password_need_not_stand_on_the_command_line(new_migrated_url: MakeDat
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_commands_and_their_options_are_the_ones_there_are() -> None:
+def test_the_document_names_only_commands_and_options_that_exist() -> None:
     said = re.findall(r"(?:^|[ /`'])taskwell ([a-z]+)( --[^`\n…]*)?", DOCUMENT, re.MULTILINE)
     named = [[command, *shlex.split(options)] for command, options in said if options]
     assert len(named) >= 3

@@ -32,7 +32,7 @@ async def blocked(service: Service, client: Client) -> AsyncIterator[None]:
     """Locks the row that every write of the client's user needs."""
     connection = await asyncpg.connect(service.url_of_database)
     async with connection.transaction():
-        await connection.execute("SELECT FROM owner WHERE user_id = $1 FOR UPDATE", client.user)
+        await connection.execute("SELECT FROM taskwell.owner WHERE user_id = $1 FOR UPDATE", client.user)
         yield
     await connection.close()
 

@@ -13,8 +13,10 @@ from support.process import production, run
 from support.relay import Relay
 from support.rows import execute
 from support.service import running
-from taskwell.migrations.check import FUNCTIONS, TABLE_RIGHTS, VERSION_TABLE
+from taskwell.database.schema import SCHEMA
+from taskwell.migrations.check import FUNCTIONS, TABLE_RIGHTS, schema_revision
 
+VERSION_TABLE = f"{SCHEMA}.{schema_revision.get_final_froms()[0]}"
 RIGHTS = [f"{right} ON {table}" for table, rights in TABLE_RIGHTS.items() for right in rights]
 RIGHTS += [f"EXECUTE ON FUNCTION {function}" for function in FUNCTIONS]
 

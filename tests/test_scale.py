@@ -19,6 +19,7 @@ from sqlalchemy.sql.base import Executable
 
 from taskwell.database import postgres, sqlite
 from taskwell.database.interface import CompiledStatement, compile_statement
+from taskwell.database.schema import SCHEMA
 from taskwell.database.urls import SQLiteURL, parse_database_url
 from taskwell.migrations.runner import upgrade
 from taskwell.tasks import statements
@@ -201,7 +202,7 @@ async def _crowded_postgres(url: str) -> AsyncGenerator[None]:
 
 @asynccontextmanager
 async def _connected(url: str) -> AsyncGenerator[asyncpg.Connection]:
-    connection = await asyncpg.connect(url)
+    connection = await asyncpg.connect(url, server_settings={"search_path": SCHEMA})
     try:
         yield connection
     finally:

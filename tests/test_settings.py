@@ -290,8 +290,13 @@ VALUES = {
     "TASKWELL_PREPARED_STATEMENTS": "on",
     "TASKWELL_MAX_IN_FLIGHT": "7",
     "TASKWELL_BODY_TIMEOUT_SECONDS": "2.5",
+    "TASKWELL_ROOT_PATH": "/prefix",
+    "TASKWELL_FORWARDED_ALLOW_IPS": "10.0.0.5,10.1.0.0/16",
 }
-LISTS = ("JWT_AUDIENCE", "JWT_ALGORITHM", "TASKWELL_ALLOW_HTTP_KEY_SET", "TASKWELL_CORS_ORIGINS")
+LISTS = (
+    *("JWT_AUDIENCE", "JWT_ALGORITHM", "TASKWELL_ALLOW_HTTP_KEY_SET", "TASKWELL_CORS_ORIGINS"),
+    "TASKWELL_FORWARDED_ALLOW_IPS",
+)
 
 
 @pytest.mark.parametrize("name", VALUES)
@@ -508,7 +513,7 @@ def test_every_setting_is_documented_with_its_default() -> None:
 def _as_documented(default: object) -> str:
     if default is PydanticUndefined:
         return "required"
-    return f"`{default}`" if default not in (None, ()) else "none"
+    return f"`{default}`" if default not in (None, (), "") else "none"
 
 
 def test_the_example_names_every_setting_and_needs_to_be_filled_in() -> None:

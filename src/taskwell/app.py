@@ -1,12 +1,13 @@
 """The application: puts all parts together."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Container, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import cast
 
 import httpx2
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -52,7 +53,9 @@ class Application(FastAPI):
         return cast("ServerErrorMiddleware", super().build_middleware_stack()).app
 
     async def framework(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request to FastAPI."""
+        """Passes a request to FastAPI, whose router expects the prefix of a proxy in the path."""
+        if root_path := scope.get("root_path"):
+            scope = {**scope, "path": root_path + scope["path"]}
         await super().__call__(scope, receive, send)
 
 
@@ -99,16 +102,17 @@ def create_app(settings: Settings) -> FastAPI:
             bodies=BodyReader(settings.TASKWELL_BODY_TIMEOUT_SECONDS),
         ),
         settings,
+        first_segments={str(route.path).split("/")[1] for route in iter_route_contexts(app.routes)},
     )
     return app
 
 
-def _middleware(app: ASGIApp, settings: Settings) -> ASGIApp:
+def _middleware(app: ASGIApp, settings: Settings, first_segments: Container[str]) -> ASGIApp:
     """Wraps `app` in the middleware for every request. CORS is outside of `LastResort`, so that a page can read a 500."""
     app = LastResort(app)
     if settings.TASKWELL_CORS_ORIGINS:
         app = CORS(app, origins=settings.TASKWELL_CORS_ORIGINS)
-    return RequestMiddleware(app)
+    return RequestMiddleware(app, root_path=settings.TASKWELL_ROOT_PATH, first_segments=first_segments)
 
 
 def verifier_from(settings: Settings, keys: Keys) -> Verifier:

@@ -30,7 +30,9 @@ from taskwell.auth.better_auth import (
 from taskwell.auth.jwks import ASYMMETRIC_ALGORITHMS
 from taskwell.database.urls import DatabaseURL, InvalidDatabaseURL, direct, parse_database_url
 from taskwell.errors import SettingsError
+from taskwell.http.forwarded import check_proxy
 from taskwell.http.origins import check_origin
+from taskwell.http.segments import check_root_path
 from taskwell.settings_text import flaw_of_secret, flaw_of_url, flaw_of_value
 
 DEVELOPMENT_SECRET_PREFIX = "taskwell-development-only-"  # noqa: S105 - a marker, not a secret
@@ -111,8 +113,7 @@ def _comma_separated(text: object) -> tuple[str, ...]:
 
 CommaSeparated = Annotated[tuple[str, ...], BeforeValidator(_comma_separated)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(check_origin)], ...], BeforeValidator(_comma_separated)]
-
-
+Proxies = Annotated[tuple[Annotated[str, AfterValidator(check_proxy)], ...], BeforeValidator(_comma_separated)]
 Hosts = Annotated[tuple[Annotated[str, AfterValidator(check_http_host)], ...], BeforeValidator(_comma_separated)]
 
 
@@ -179,6 +180,13 @@ class Settings(BaseModel):
 
     TASKWELL_BODY_TIMEOUT_SECONDS: float = Field(default=10, gt=0, le=300)
     """Time limit in seconds for receiving a request's body."""
+
+    TASKWELL_ROOT_PATH: Annotated[str, AfterValidator(check_root_path)] = ""
+    """The prefix under which a reverse proxy serves this service, such as `/prefix`. The default is none."""
+
+    TASKWELL_FORWARDED_ALLOW_IPS: Proxies = ()
+    """Comma-separated addresses or networks of proxies whose `X-Forwarded-For` and `Forwarded` are trusted, or `*` for
+    all. The default is nobody."""
 
     @field_validator("MIGRATION_DATABASE_URL")
     @classmethod

@@ -6,6 +6,7 @@ from contextlib import closing
 
 import asyncpg
 
+from taskwell.database.schema import SCHEMA
 from taskwell.database.urls import PostgresURL, parse_database_url
 
 Refused = (sqlite3.IntegrityError, asyncpg.IntegrityConstraintViolationError)
@@ -23,6 +24,11 @@ def execute(url: str, sql: str) -> list[tuple[object, ...]]:
 async def _on_postgres(url: str, sql: str) -> list[tuple[object, ...]]:
     connection = await asyncpg.connect(url)
     try:
-        return [tuple(row.values()) for row in await connection.fetch(sql)]
+        if sql.startswith("VACUUM"):
+            return [tuple(row.values()) for row in await connection.fetch(sql)]
+        async with connection.transaction():
+            # Of the transaction, because a pooler shares its connections.
+            await connection.execute(f"SET LOCAL search_path = {SCHEMA}, public")
+            return [tuple(row.values()) for row in await connection.fetch(sql)]
     finally:
         await connection.close()

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import functools
 import logging
+import os
 
 from taskwell.cli.arguments import add_address, number
 from taskwell.cli.environment import read_environment
@@ -24,10 +25,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=number(1, 256), default=1, metavar="N", help="number of server processes (default: 1)"
     )
+    parser.add_argument(
+        "--root-path",
+        dest="TASKWELL_ROOT_PATH",
+        metavar="PATH",
+        help="prefix under which a reverse proxy serves this service, such as /prefix (default: the setting TASKWELL_ROOT_PATH)",
+    )
+    parser.add_argument(
+        "--forwarded-allow-ips",
+        dest="TASKWELL_FORWARDED_ALLOW_IPS",
+        metavar="ADDRESSES",
+        help="comma-separated addresses or networks of trusted reverse proxies, whose X-Forwarded-For and Forwarded "
+        "name the client, or * for all (default: the setting TASKWELL_FORWARDED_ALLOW_IPS)",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
     """Runs the command."""
+    # Worker processes inherit the environment, and `.env` does not replace what is in it.
+    given = {
+        name: value for name, value in vars(options).items() if name in Settings.model_fields and value is not None
+    }
+    os.environ.update(given)
     settings = Settings.read(read_environment())
     start_logging(settings.TASKWELL_LOG_LEVEL)
     asyncio.run(check_database(settings))

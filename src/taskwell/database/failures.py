@@ -108,7 +108,7 @@ def rejects_tls(error: BaseException) -> bool:
 
 
 def _raise_translated(error: Exception) -> None:
-    if isinstance(error, asyncpg.UndefinedTableError) or _is_undefined_table(error):
+    if isinstance(error, asyncpg.UndefinedTableError | asyncpg.InvalidSchemaNameError) or _is_undefined_table(error):
         raise NotMigrated(cause=str(error)) from error
     if isinstance(error, _REFUSALS) or _is_read_only(error):
         raise DatabaseRefused(cause=str(error)) from error

@@ -7,7 +7,7 @@ commits by itself. There is no ORM session, no transaction to forget, no second 
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self, cast
+from typing import Protocol, Self, TypedDict, cast
 
 from sqlalchemy import CTE, BindParameter, Delete, FromClause, Insert, Join, Select, Subquery, Update
 from sqlalchemy.engine.default import DefaultDialect
@@ -17,6 +17,8 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import BinaryExpression
 from sqlalchemy.sql.expression import ClauseElement
 from sqlalchemy.sql.operators import eq
+
+from taskwell.database.schema import SCHEMA
 
 OWNER = "owner"
 """The parameter of every statement that touches users' rows."""
@@ -83,10 +85,22 @@ def compile_statement(statement: Executable, dialect: DefaultDialect) -> Compile
     Raises:
         ValueError: the statement contains a value, which would get lost.
     """
-    compiled = cast("SQLCompiler", cast("ClauseElement", statement).compile(dialect=dialect))
+    compiled = cast("SQLCompiler", cast("ClauseElement", statement).compile(dialect=dialect, **_naming(dialect)))
     if literals := {name: value for name, value in compiled.params.items() if value is not None}:
         raise ValueError(f"values in a statement: {literals}")
     return CompiledStatement(compiled.string, tuple(compiled.positiontup or ()))
+
+
+class _Naming(TypedDict, total=False):
+    schema_translate_map: dict[str | None, str]
+    render_schema_translate: bool
+
+
+def _naming(dialect: DefaultDialect) -> _Naming:
+    """Returns the options that name every table with its schema on PostgreSQL, so that no `search_path` matters."""
+    if dialect.name == "postgresql":
+        return {"schema_translate_map": {None: SCHEMA}, "render_schema_translate": True}
+    return {}
 
 
 def compile_for_owner(statement: Executable, dialect: DefaultDialect) -> CompiledStatement:

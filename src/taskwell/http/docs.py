@@ -11,6 +11,8 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Respon
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
+from taskwell.http.segments import public_path
+
 _ASSETS = "/docs/assets"
 _REDOC = "redoc.standalone.js"
 _INDEX = {"docs": "docs", "redoc": "redoc", "openapi": "openapi.json", "health": "health"}
@@ -51,7 +53,7 @@ class _Assets(StaticFiles):
 def add(app: FastAPI) -> None:
     """Adds /openapi.json, the pages /docs and /redoc that show it, and `GET /`, which says where they are.
 
-    All addresses in the responses begin with the `root_path` of the request.
+    All addresses in the responses begin with the prefix of the proxy.
     """
 
     async def index(request: Request) -> Response:
@@ -96,8 +98,7 @@ def add(app: FastAPI) -> None:
 
 
 def _root(request: Request) -> str:
-    root: str = request.scope.get("root_path", "")
-    return root.rstrip("/")
+    return public_path(request.scope, "")
 
 
 def _page(page: HTMLResponse) -> Response:

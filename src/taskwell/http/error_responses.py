@@ -31,6 +31,7 @@ from taskwell.errors import (
     Violation,
 )
 from taskwell.http.problem_body import PROBLEM_JSON, problem_body, rfc9457_members
+from taskwell.telemetry.requests import name_of
 from taskwell.times import rfc3339
 
 logger = logging.getLogger("taskwell.problems")
@@ -40,6 +41,8 @@ _WEIGHT_ZERO = re.compile(r";\s*q=0(\.0*)?$")
 
 # A body of 64 KiB can break thousands of rules. A client needs the first ones; all of them would make the response large.
 MAX_VIOLATIONS = 20
+
+MAX_LOGGED_CAUSE = 2000
 
 
 # --- the body
@@ -77,11 +80,11 @@ def error_response(request: Request, error: Problem | HTTPException) -> Response
         level = logging.WARNING if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR else logging.INFO
         logger.log(
             level,
-            "request_id=%s %s %s: %s",
-            request.state.request_id,
+            "%s %s %s: %s",
+            name_of(request.scope),
             problem.status,
             problem.code,
-            problem.cause or problem.detail,
+            printable(problem.cause or problem.detail, MAX_LOGGED_CAUSE),
         )
     return problem_response(request.scope, problem)
 
@@ -104,8 +107,9 @@ def _problem_of(request: Request, error: HTTPException) -> Problem:
 def _allowed_methods(request: Request) -> list[str]:
     """Returns all methods of the path. If several routes share it, Starlette lists only the methods of the first."""
     methods: set[str] = set()
-    # A mount has moved its own prefix from the path into `root_path`.
-    scope = {**request.scope, "root_path": request.scope.get("app_root_path", "")}
+    # A mount adds its own prefix to `root_path`.
+    root_path = request.scope.get("app_root_path", request.scope.get("root_path", ""))
+    scope = {**request.scope, "root_path": root_path}
     for route in iter_route_contexts(request.app.routes):
         if route.matches(scope)[0] is not Match.NONE:
             # A mount has no methods of its own; ours serve files.
@@ -184,10 +188,16 @@ def _violation(error: PydanticError) -> Violation:
 
 
 def _printable(part: str | int) -> str | int:
-    """Shortens and escapes a name that the client chose, which could be long or forge a line of the log."""
-    if isinstance(part, int):
-        return part
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in part[:64])
+    """Shortens and escapes a name that the client chose."""
+    return part if isinstance(part, int) else printable(part, 64)
+
+
+def printable(text: str, length: int) -> str:
+    """Returns the first `length` characters, escaped. Text that the client chose could be long, or forge a log line."""
+    text = text[:length]
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _place(loc: Sequence[str | int]) -> str:

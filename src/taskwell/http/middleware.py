@@ -4,7 +4,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Container
 from http import HTTPStatus
 from typing import Any
 
@@ -13,8 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from taskwell.errors import InternalError
 from taskwell.http.error_responses import problem_response
-from taskwell.http.segments import route_as_sent
+from taskwell.http.segments import remove_root_path, route_as_sent
 from taskwell.telemetry.access_log import AccessLog
+from taskwell.telemetry.requests import MAX_LOGGED_PATH, client_of, name_of
 
 logger = logging.getLogger("taskwell.problems")
 
@@ -25,14 +26,18 @@ _ACCEPTABLE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
 
 CLIENT_CLOSED_REQUEST = 499
-MAX_LOGGED_PATH = 256
 
 
 class RequestMiddleware:
-    """Gives each request an id, routes HEAD as GET, and adds a line to the access log."""
+    """Gives each request an id, routes HEAD as GET, removes the prefix of a proxy, and adds a line to the access log.
 
-    def __init__(self, app: ASGIApp) -> None:
+    The prefix is `root_path`; `first_segments` are those of the service's own paths.
+    """
+
+    def __init__(self, app: ASGIApp, *, root_path: str = "", first_segments: Container[str] = ()) -> None:
         self.app = app
+        self._root_path = root_path
+        self._first_segments = first_segments
         self._log = AccessLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,12 +48,15 @@ class RequestMiddleware:
             return
         started = time.perf_counter()
         method: str = scope["method"]
+        state: dict[str, Any] = scope["state"]
         if method == "HEAD":
             # A copy, because the server sends no body if the method in its own scope is HEAD.
             scope = {**scope, "method": "GET"}
-        state: dict[str, Any] = scope["state"]
+            state["method"] = method
         state["request_id"] = request_id = _request_id(scope)
         route_as_sent(scope)
+        if self._root_path:
+            remove_root_path(scope, self._root_path, self._first_segments)
 
         def send_with_headers(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
@@ -61,9 +69,9 @@ class RequestMiddleware:
         except ClientDisconnect:
             pass
         finally:
-            path = scope["path"][:MAX_LOGGED_PATH]
+            raw_path = scope["raw_path"][:MAX_LOGGED_PATH]
             status = state.get("status", CLIENT_CLOSED_REQUEST)
-            self._log.note(request_id, method, path, status, time.perf_counter() - started)
+            self._log.note(request_id, client_of(scope), method, raw_path, status, time.perf_counter() - started)
 
 
 class LastResort:
@@ -80,7 +88,7 @@ class LastResort:
         except Exception:
             if scope["type"] != "http" or "status" in scope["state"]:
                 raise
-            logger.exception("request_id=%s %s", scope["state"]["request_id"], HTTPStatus(500).phrase)
+            logger.exception("%s %s", name_of(scope), HTTPStatus(500).phrase)
             await problem_response(scope, InternalError())(scope, receive, send)
 
 

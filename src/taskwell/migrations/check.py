@@ -2,24 +2,23 @@
 
 import asyncio
 
-from sqlalchemy import Select, String, column, select, table
+from sqlalchemy import Column, MetaData, Select, String, Table, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import ClauseElement
 from sqlalchemy.sql.functions import FunctionElement
 
 from taskwell.database.interface import Query
+from taskwell.database.schema import SCHEMA
 from taskwell.errors import DatabaseError, DatabaseRefused, NotMigrated
-from taskwell.migrations import HEAD, NEWER_SCHEMA
+from taskwell.migrations import HEAD, why_not_migrated
 from taskwell.tasks.tables import task, user_revision
 
 DEADLINE_SECONDS = 5
 
-VERSION_TABLE = "alembic_version"
-
 # The rights that the service needs on PostgreSQL. docs/operations.md has the matching GRANT statements.
-TABLE_RIGHTS = {table.fullname: ("SELECT", "INSERT", "UPDATE") for table in (task, user_revision)}
-FUNCTIONS = ("next_revision(text)",)
+TABLE_RIGHTS = {f"{SCHEMA}.{table.name}": ("SELECT", "INSERT", "UPDATE") for table in (task, user_revision)}
+FUNCTIONS = (f"{SCHEMA}.next_revision(text)",)
 
 _MISSING_RIGHTS = "The service's database role lacks rights on Taskwell's tables or functions. The log lists them."
 
@@ -54,9 +53,8 @@ def _no_missing_rights(element: ClauseElement, compiler: SQLCompiler, **options:
 
 
 # One statement for both checks: reading the catalog's caches costs little beside the round trip.
-schema_revision: Select[str, str] = select(column("version_num", String), _missing_rights()).select_from(
-    table(VERSION_TABLE)
-)
+_version = Table("alembic_version", MetaData(), Column("version_num", String, nullable=False))
+schema_revision: Select[str, str] = select(_version.c.version_num, _missing_rights())
 
 
 async def check_schema(schema_revision: Query) -> None:
@@ -72,10 +70,8 @@ async def check_schema(schema_revision: Query) -> None:
             rows = await schema_revision()
     except TimeoutError:
         raise DatabaseError(cause=f"no reply within {DEADLINE_SECONDS} s") from None
-    found = [row[0] for row in rows]
+    found = [str(row[0]) for row in rows]
     if found != [HEAD]:
-        # Our revisions are numbered. A revision not below HEAD comes from a newer version or from another program.
-        behind = all(str(revision) < HEAD for revision in found)
-        raise NotMigrated(None if behind else NEWER_SCHEMA, cause=f"revision {found} instead of {HEAD}")
+        raise NotMigrated(why_not_migrated(found), cause=f"revision {found} instead of {HEAD}")
     if missing := "".join(str(rights) for row in rows for rights in row[1:]):
         raise DatabaseRefused(_MISSING_RIGHTS, cause=f"the role lacks {missing}")

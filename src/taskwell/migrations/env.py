@@ -1,23 +1,56 @@
-"""Alembic's environment. What it runs on comes from `taskwell.migrations.runner`; there is no alembic.ini."""
+"""Alembic's environment. `taskwell.migrations.runner` gives it the connection; there is no alembic.ini."""
 
 from alembic import context
+from sqlalchemy import MetaData
 from sqlmodel import SQLModel
 
 import taskwell.tasks.tables  # noqa: F401  # pyright: ignore[reportUnusedImport] - it fills the metadata
+from taskwell.database.schema import SCHEMA
+from taskwell.migrations.move import claim_schema
 
-# A statement that waits for a table's lock makes every request behind it wait, too, so it gives up soon. What it does
-# when it has the lock may take longer than the time-out that the role has for requests.
+# A statement that waits for the lock of a table makes every request behind it wait too, so it gives up soon. With the
+# lock, it may take longer than the timeout that the role has for requests.
 _TIMEOUTS_POSTGRES = ("SET LOCAL lock_timeout = '5s'", "SET LOCAL statement_timeout = '10min'")
 
+
+def _tables_on_postgres() -> MetaData:
+    metadata = MetaData()
+    for table in SQLModel.metadata.sorted_tables:
+        table.to_metadata(metadata, schema=SCHEMA)
+    return metadata
+
+
+def _is_ours(name: str | None, kind: str, parents: object) -> bool:
+    """Leaves the tables of other programs out of a comparison."""
+    del parents
+    return kind != "schema" or name == (SCHEMA if postgres else None)
+
+
+attributes = context.config.attributes
+postgres = attributes.get("dialect_name", "").startswith("postgresql") or (
+    not context.is_offline_mode() and attributes["connection"].dialect.name == "postgresql"
+)
+if postgres and not context.is_offline_mode():
+    # A role named `taskwell` has our schema as its default, and Alembic then compares it under no name. The attribute is
+    # the one that Alembic's cookbook sets: https://alembic.sqlalchemy.org/en/latest/cookbook.html
+    attributes["connection"].dialect.default_schema_name = "public"
+
 context.configure(
-    **context.config.attributes,
-    target_metadata=SQLModel.metadata,
+    **attributes,
+    target_metadata=_tables_on_postgres() if postgres else SQLModel.metadata,
+    version_table_schema=SCHEMA if postgres else None,
+    include_schemas=postgres,
+    include_name=_is_ours,
     literal_binds=context.is_offline_mode(),
-    # Of SQLite Alembic does not expect it.
+    # Alembic's default for SQLite is False.
     transactional_ddl=True,
 )
 with context.begin_transaction():
-    if context.get_context().dialect.name == "postgresql":
+    if postgres:
         for timeout in _TIMEOUTS_POSTGRES:
             context.execute(timeout)
+        if context.is_offline_mode():
+            context.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+        else:
+            claim_schema(attributes["connection"])
     context.run_migrations()

@@ -1,4 +1,4 @@
-"""Running Alembic's commands against a database that a URL names."""
+"""Run Alembic's commands on the database of a URL."""
 
 import asyncio
 import logging
@@ -21,31 +21,32 @@ from sqlalchemy.pool import NullPool
 
 from taskwell.database import postgres, sqlite
 from taskwell.database.failures import translated
+from taskwell.database.schema import SCHEMA
 from taskwell.database.urls import DatabaseURL, PostgresURL
 from taskwell.errors import DatabaseError, NotMigrated
-from taskwell.migrations import HEAD, NEWER_SCHEMA
+from taskwell.migrations import FOREIGN_REVISION, HEAD, why_not_migrated
 
 WAIT_SECONDS = 600
 POLL_SECONDS = 0.2
 
-# Of the transaction, so that nothing stays behind on a pooler's connection. The first number is "task" in ASCII.
+# A lock of the transaction, so that none stays behind on a pooler's connection. The first number is "task" in ASCII.
 _TRY_LOCK = "SELECT pg_try_advisory_xact_lock(x'7461736b'::integer, 1)"
 
 _STILL_LOCKED = (
-    "Another migration, or what else has locked the database, has not ended for ten minutes; nothing was changed. "
-    "See what it waits for, and run this again."
+    "The database was locked for ten minutes, most likely by another migration; nothing was changed. "
+    "Find out what that one waits for, and run this again."
 )
-_REFUSED = "The database refuses; nothing was changed."
+_REFUSED = "The database refused; nothing was changed."
 _NOT_OURS = (
-    "The database has something of another program under a name that Taskwell needs; nothing was changed. "
-    "Rename it there, or give Taskwell a database of its own."
+    "The database already has an object with a name that Taskwell needs; nothing was changed. If it belongs to another "
+    "program, rename it, or give Taskwell a database of its own. If it is Taskwell's, restore the table alembic_version."
 )
 _DETAILS: dict[type[Exception], str] = {
-    asyncpg.LockNotAvailableError: "Another transaction holds what has to be changed; nothing was changed. "
-    "Run this again, best when there is little traffic.",
-    asyncpg.QueryCanceledError: "A step took longer than ten minutes, or was cancelled; nothing was changed.",
-    asyncpg.InsufficientPrivilegeError: "The role may not do this; nothing was changed. "
-    "Grant it the right, or let MIGRATION_DATABASE_URL name the role that owns the tables.",
+    asyncpg.LockNotAvailableError: "Another transaction holds a lock that the migration needs; nothing was changed. "
+    "Run this again, preferably when there is little traffic.",
+    asyncpg.QueryCanceledError: "A step took longer than ten minutes or was cancelled; nothing was changed.",
+    asyncpg.InsufficientPrivilegeError: "The role lacks a right; nothing was changed. "
+    "Grant it the right, or name the role that owns the tables in MIGRATION_DATABASE_URL.",
     asyncpg.DuplicateTableError: _NOT_OURS,
     asyncpg.DuplicateFunctionError: _NOT_OURS,
     asyncpg.DuplicateObjectError: _NOT_OURS,
@@ -58,28 +59,28 @@ Command = Callable[[Config], T]
 
 
 def upgrade(url: DatabaseURL) -> bool:
-    """Brings the database to this version's schema, and says whether there was anything to do.
+    """Brings the database to this version's schema. Returns False if it was there already.
 
-    While another migration is under way it waits, ten minutes at most.
+    Waits at most ten minutes for another migration to end.
 
     Raises:
-        NotMigrated: its schema is of a version that this one does not know.
-        DatabaseError: it cannot be reached, or refuses.
+        NotMigrated: the version table holds a revision that this version does not know.
+        DatabaseError: the database cannot be reached, or refuses.
     """
     try:
         return run(url, _to_head)
     except CommandError as error:
-        raise NotMigrated(NEWER_SCHEMA, cause=str(error)) from error
+        raise NotMigrated(FOREIGN_REVISION, cause=str(error)) from error
 
 
 def print_sql(url: DatabaseURL) -> None:
-    """Prints what `upgrade` does to an empty database of this kind, without a look at this one."""
+    """Prints the SQL that `upgrade` runs on an empty database of this kind. Does not connect."""
     dialect = "postgresql+asyncpg" if isinstance(url, PostgresURL) else "sqlite"
     command.upgrade(_config(dialect_name=dialect), "head", sql=True)
 
 
 def run(url: DatabaseURL, do: Command[T]) -> T:
-    """Runs one of Alembic's commands in a transaction of its own, so that all of it happens, or nothing.
+    """Runs one of Alembic's commands in a transaction of its own: all of it happens, or nothing.
 
     Raises:
         DatabaseError: the database cannot be reached, or refuses.
@@ -92,14 +93,14 @@ def run(url: DatabaseURL, do: Command[T]) -> T:
 
 @contextmanager
 def _refused() -> Generator[None]:
-    """SQLAlchemy wraps what the driver raises. Here it is no bug: a role without the right to create tables, say."""
+    """Unwraps SQLAlchemy's errors. Here they are not bugs: a role may lack the right to create tables, for example."""
     try:
         yield
     except DBAPIError as error:
         reason = error.driver_exception
-        # Who lost the connection does not know whether the commit got there.
+        # After a lost connection nobody knows whether the commit arrived.
         detail = None if error.connection_invalidated else _detail(reason)
-        # Its first line; in the others PostgreSQL quotes rows.
+        # The first line only, because PostgreSQL quotes rows in the others.
         raise DatabaseError(detail, cause=str(reason).partition("\n")[0]) from error
 
 
@@ -124,7 +125,7 @@ def _run_on_sqlite(path: Path, do: Command[T]) -> T:
 
 
 def _run_alone(connection: Connection, lock: Callable[[Connection], bool], do: Command[T]) -> T:
-    """One migration at a time: a second one waits here, and then finds the work done."""
+    """Runs one migration at a time. A second one waits here, and then finds the work done."""
     _wait_for(lock, connection)
     result = do(_config(connection=connection))
     connection.commit()
@@ -132,7 +133,7 @@ def _run_alone(connection: Connection, lock: Callable[[Connection], bool], do: C
 
 
 def _wait_for(lock: Callable[[Connection], bool], connection: Connection) -> None:
-    """Asks again and again: a statement that waits has a snapshot, and for those CREATE INDEX CONCURRENTLY waits."""
+    """Polls. A statement that waits for the lock holds a snapshot, and CREATE INDEX CONCURRENTLY waits for snapshots."""
     if lock(connection):
         return
     logger.warning("The database is locked, most likely by another migration; waiting for it.")
@@ -151,7 +152,7 @@ def _lock_postgres(connection: Connection) -> bool:
 
 def _lock_sqlite(connection: Connection) -> bool:
     try:
-        # The driver is in autocommit mode, and DDL of SQLite is transactional.
+        # The driver is in autocommit mode, and SQLite's DDL is transactional.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     except OperationalError as error:
         if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
@@ -161,9 +162,16 @@ def _lock_sqlite(connection: Connection) -> bool:
 
 
 def _to_head(config: Config) -> bool:
-    before = MigrationContext.configure(config.attributes["connection"]).get_current_revision()
+    before = _revisions(config.attributes["connection"])
+    if problem := why_not_migrated(before):
+        raise NotMigrated(problem, cause=f"revision {before}")
     command.upgrade(config, "head")
-    return before != HEAD
+    return before != [HEAD]
+
+
+def _revisions(connection: Connection) -> list[str]:
+    options = {"version_table_schema": SCHEMA if connection.dialect.name == "postgresql" else None}
+    return list(MigrationContext.configure(connection, opts=options).get_current_heads())
 
 
 def _config(**attributes: object) -> Config:

@@ -7,6 +7,8 @@ from typing import Protocol
 
 from starlette.types import ASGIApp, Message, Scope
 
+from taskwell.telemetry.requests import name_of
+
 logger = logging.getLogger("taskwell.server")
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
@@ -111,11 +113,11 @@ class Exchange:
             # The service is stopping, and the time for finishing requests is over.
             self._connection.close()
         except Exception:
-            logger.exception("the application failed")
+            logger.exception("%s: the application failed", name_of(self.scope))
             self._connection.close()
         else:
             if not self.is_complete and not self._is_gone:
-                logger.error("the application sent no complete response")
+                logger.error("%s: the application sent no complete response", name_of(self.scope))
                 self._connection.close()
 
     async def receive(self) -> Message:

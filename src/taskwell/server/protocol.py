@@ -21,8 +21,10 @@ from uvicorn.server import ServerState
 
 from taskwell.errors import MalformedRequest
 from taskwell.http.error_responses import problem_response
+from taskwell.http.forwarded import TrustedProxies
 from taskwell.http.middleware import new_request_id
 from taskwell.server.exchange import Exchange
+from taskwell.telemetry.requests import UNKNOWN, name_of
 
 HEAD_SECONDS = 10
 """Time limit for a request's head, from the start of the connection or, for later requests, from the head's first byte."""
@@ -57,31 +59,36 @@ _WATCH_SECONDS = 5
 
 logger = logging.getLogger("taskwell.problems")
 
+_Address = tuple[str, int]
+
 
 class HTTPProtocol(asyncio.Protocol):
     """One connection. uvicorn's server creates it for each, and calls `shutdown` when the service stops."""
 
     def __init__(
         self,
+        proxies: TrustedProxies,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self._app = cast("ASGIApp", config.loaded_app)
-        self._root_path = config.root_path
+        self._proxies = proxies
         self._keep_alive_seconds = config.timeout_keep_alive
         self._server = server_state
         self._app_state = app_state
         self._loop = _loop or asyncio.get_running_loop()
         self._transport: asyncio.Transport
-        self._addresses: Scope = {}
+        self._addresses: dict[str, _Address | None] = {}
+        self._is_behind_proxy = False
         # Input: the bytes that were read but not parsed, the parser, and the head that it is parsing.
         self._unparsed: bytes = b""
         self._parser = self._new_parser()
         self._head_bytes = 0
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
+        self._is_head_complete = False
         self._is_replaying = False
         # The current exchange, or the last one, and those that were parsed after it.
         self._exchange: Exchange | None = None
@@ -116,6 +123,8 @@ class HTTPProtocol(asyncio.Protocol):
         self._addresses = {
             name: _address(transport, key) for name, key in (("client", "peername"), ("server", "sockname"))
         }
+        client = self._addresses["client"]
+        self._is_behind_proxy = client is not None and self._proxies.trust(client[0])
         self._close_at(self._loop.time() + HEAD_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -213,7 +222,7 @@ class HTTPProtocol(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         if not self._is_replaying:
-            self._url, self._headers = b"", []
+            self._url, self._headers, self._is_head_complete = b"", [], False
 
     def on_url(self, url: bytes) -> None:
         if not self._is_replaying:
@@ -227,6 +236,7 @@ class HTTPProtocol(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         if self._is_replaying:
             return
+        self._is_head_complete = True
         version = self._parser.get_http_version()
         headers = self._headers
         expects_continue = _check_framing(version, self._parser.get_method(), headers)
@@ -238,14 +248,16 @@ class HTTPProtocol(asyncio.Protocol):
             "http_version": version,
             "method": self._parser.get_method().decode(),
             "scheme": "http",
-            "path": self._root_path + unquote(raw_path.decode("latin-1")),
-            "raw_path": self._root_path.encode() + raw_path,
+            "path": unquote(raw_path.decode("latin-1")),
+            "raw_path": raw_path,
             "query_string": url.query or b"",
-            "root_path": self._root_path,
+            "root_path": "",
             "headers": headers,
             "state": self._app_state.copy(),
             **self._addresses,
         }
+        if self._is_behind_proxy:
+            scope["client"] = self._client
         exchange = Exchange(
             self,
             scope,
@@ -257,6 +269,13 @@ class HTTPProtocol(asyncio.Protocol):
             self._start(exchange)
         else:
             self._waiting.append(exchange)
+
+    @property
+    def _client(self) -> _Address | None:
+        """The address of the client, with the port 0 if a proxy has told it."""
+        if self._is_behind_proxy and (client := self._proxies.client_of(self._headers)):
+            return client, 0
+        return self._addresses["client"]
 
     def on_body(self, body: bytes) -> None:
         if self._arriving and not self._arriving.is_complete:
@@ -346,11 +365,29 @@ class HTTPProtocol(asyncio.Protocol):
             self._send_refusal()
 
     def _send_refusal(self) -> None:
-        response = _refusal(self._addresses["client"])
+        response = _refusal(self._refused)
         headers = [*self.default_headers, *response.raw_headers]
         lines = b"".join(b"%b: %b\r\n" % header for header in headers)
         self.write(b"HTTP/1.1 400 Bad Request\r\n" + lines + b"\r\n" + bytes(response.body))
         self._linger()
+
+    @property
+    def _refused(self) -> Scope:
+        """What is known about the broken request."""
+        scope: Scope = {
+            "type": "http",
+            "method": UNKNOWN,
+            "raw_path": b"",
+            "headers": [],
+            # A proxy's header may be missing in half a head.
+            "client": self._client if self._is_head_complete else self._addresses["client"],
+        }
+        if self._arriving:
+            scope["method"], scope["raw_path"] = (self._arriving.scope[name] for name in ("method", "raw_path"))
+        elif self._url:
+            scope["method"] = self._parser.get_method().decode()
+            scope["raw_path"] = self._url.partition(b"?")[0]
+        return scope
 
     # --- output
 
@@ -455,19 +492,20 @@ def _check_framing(version: str, method: bytes, headers: list[tuple[bytes, bytes
     return expects_continue
 
 
-def _address(transport: asyncio.BaseTransport, key: str) -> tuple[str, int] | None:
+def _address(transport: asyncio.BaseTransport, key: str) -> _Address | None:
     address: object = transport.get_extra_info(key)
     if not isinstance(address, tuple):
         return None
     host, port, *_ = cast("tuple[str, int]", address)
-    return host, port
+    # How a socket for both writes the addresses of IPv4.
+    return host.removeprefix("::ffff:") if "." in host else host, port
 
 
-def _refusal(client: tuple[str, int] | None) -> Response:
+def _refusal(scope: Scope) -> Response:
     request_id = new_request_id()
+    scope["state"] = {"request_id": request_id}
     problem = MalformedRequest("This is not a valid HTTP/1.1 request, or its head is larger than 64 KiB.")
-    logger.info("request_id=%s %s %s: %s", request_id, problem.status, problem.code, problem.detail)
-    scope: Scope = {"type": "http", "headers": [], "client": client, "state": {"request_id": request_id}}
+    logger.info("%s %s %s: %s", name_of(scope), problem.status, problem.code, problem.detail)
     response = problem_response(scope, problem)
     response.headers["X-Request-ID"] = request_id
     response.headers["X-Content-Type-Options"] = "nosniff"

@@ -6,6 +6,7 @@ import logging
 import socket
 from collections.abc import Callable
 from functools import partial
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -13,6 +14,7 @@ from fastapi import FastAPI
 from taskwell.app import create_app, database_from
 from taskwell.database.urls import SQLiteURL
 from taskwell.errors import NotMigrated, Problem
+from taskwell.http.forwarded import TrustedProxies
 from taskwell.migrations.check import check_schema, schema_revision
 from taskwell.server.protocol import HTTPProtocol
 from taskwell.settings import Settings
@@ -92,13 +94,16 @@ class Server(uvicorn.Server):
     """uvicorn's server, with our protocol. Stopping it loses no accepted request."""
 
     def __init__(self, app: FastAPI, settings: Settings, on_start: Callable[[], None] = lambda: None) -> None:
+        proxies = TrustedProxies(settings.TASKWELL_FORWARDED_ALLOW_IPS)
+        self._new_protocol = partial(HTTPProtocol, proxies)
         config = uvicorn.Config(
             app,
-            http=HTTPProtocol,
+            # uvicorn calls it as it would call a class.
+            http=cast("Any", self._new_protocol),
             ws="none",
             access_log=False,
             server_header=False,
-            # The service does not use the client's address.
+            # The protocol finds the client's address: uvicorn's middleware does not check it, and ignores `Forwarded`.
             proxy_headers=False,
             # `taskwell.telemetry.logs` has configured logging.
             log_config=None,
@@ -121,7 +126,7 @@ class Server(uvicorn.Server):
 
     async def _accept_backlog(self, listener: socket.socket) -> None:
         """Accepts all connections in the backlog, because closing a listening socket resets them."""
-        create_protocol = partial(HTTPProtocol, self.config, self.server_state, self.lifespan.state)
+        create_protocol = partial(self._new_protocol, self.config, self.server_state, self.lifespan.state)
         # Another reference, which stays open while the event loop closes its own.
         with listener.dup() as backlog:
             backlog.settimeout(0)

@@ -8,7 +8,7 @@ from pydantic import Field
 from taskwell.auth.owner import Owner
 from taskwell.http.endpoint import Endpoint
 from taskwell.http.parameters import Boolean, DecimalDigits, RowId
-from taskwell.http.segments import path_segment
+from taskwell.http.segments import path_segment, public_path
 from taskwell.tasks import openapi
 from taskwell.tasks.repository import TaskRepository
 from taskwell.tasks.schemas import MAX_LIMIT, TaskCreate, TaskListResponse, TaskPatch, TaskResponse, TaskUpdate
@@ -55,11 +55,12 @@ async def create_task(
     owner: Owner,
     tasks: Tasks,
     new: Annotated[TaskCreate, Body(openapi_examples=openapi.CREATE)],
+    request: Request,
     response: Response,
 ) -> TaskResponse:
     """Creates a task."""
     task, _ = await tasks.create(owner, new)
-    response.headers["Location"] = f"/api/{path_segment(owner)}/tasks/{task['id']}"
+    response.headers["Location"] = public_path(request.scope, f"/api/{path_segment(owner)}/tasks/{task['id']}")
     return task
 
 

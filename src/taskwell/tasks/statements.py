@@ -29,6 +29,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.functions import FunctionElement
 
 from taskwell.database.clock import now, now_or_later_than
+from taskwell.database.schema import SCHEMA
 from taskwell.tasks.schemas import MEMBERS
 from taskwell.tasks.tables import task, user_revision
 
@@ -59,7 +60,7 @@ class next_revision(FunctionElement[int]):  # noqa: N801 - written like an SQL f
 
 @compiles(next_revision, "postgresql")
 def _next_revision_postgres(element: next_revision, compiler: SQLCompiler, **options: object) -> str:
-    return f"next_revision({compiler.process(element.clauses, **options)})"
+    return f"{SCHEMA}.next_revision({compiler.process(element.clauses, **options)})"
 
 
 @compiles(next_revision, "sqlite")

@@ -10,6 +10,8 @@ import logging
 import time
 from collections.abc import Iterable, Iterator
 
+from taskwell.telemetry.requests import request_name
+
 FLUSH_SECONDS = 0.1
 
 # Several processes may share a pipe. Up to this size, a write is never mixed with others (POSIX, PIPE_BUF on Linux).
@@ -17,8 +19,8 @@ MAX_WRITE_BYTES = 4096
 
 logger = logging.getLogger("taskwell.access")
 
-# The time when the request ended, its id, method, path and status, and its duration in seconds.
-_Entry = tuple[float, str, str, str, int, float]
+# The time when the request ended, its id, the client's address, method, path and status, and its duration in seconds.
+_Entry = tuple[float, str, str, str, bytes, int, float]
 
 
 class AccessLog:
@@ -27,13 +29,15 @@ class AccessLog:
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
 
-    def note(self, request_id: str, method: str, path: str, status: int, seconds: float) -> None:
+    def note(  # noqa: PLR0913, PLR0917 - an object for them would take time in every request
+        self, request_id: str, client: str, method: str, raw_path: bytes, status: int, seconds: float
+    ) -> None:
         """Adds a request that has ended."""
         if not self._entries:
             if not logger.isEnabledFor(logging.INFO):
                 return
             asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
-        self._entries.append((time.time(), request_id, method, path, status, seconds))
+        self._entries.append((time.time(), request_id, client, method, raw_path, status, seconds))
 
     def flush(self) -> None:
         """Writes the lines for all requests added since the last call."""
@@ -44,13 +48,13 @@ class AccessLog:
 
 def _lines(entries: Iterable[_Entry]) -> Iterator[str]:
     formatted, text = 0, ""
-    for ended, request_id, method, path, status, seconds in entries:
+    for ended, request_id, client, method, raw_path, status, seconds in entries:
         second = int(ended)
         if second != formatted:
-            formatted, text = second, time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
+            formatted, text = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         yield (
-            f"{text},{int((ended - second) * 1000):03} INFO taskwell.access "
-            f"request_id={request_id} {method} {path} {status} {seconds * 1000:.1f}ms"
+            f"{text}.{int((ended - second) * 1000):03}Z INFO taskwell.access "
+            f"{request_name(request_id, client, method, raw_path)} {status} {seconds * 1000:.1f}ms"
         )
 
 

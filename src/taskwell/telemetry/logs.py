@@ -1,7 +1,19 @@
-"""The log: one line for each event, on standard error."""
+"""The log: one line for each event, on standard error, with the time in UTC."""
 
 import logging.config
+import time
 from typing import Any
+
+
+class EventFormatter(logging.Formatter):
+    """Writes `2026-11-21T10:30:00.123Z INFO logger message`."""
+
+    converter = staticmethod(time.gmtime)
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
 
 
 def configuration(level: str) -> dict[str, Any]:
@@ -10,7 +22,7 @@ def configuration(level: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {
-            "event": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"},
+            "event": {"()": EventFormatter},
             "lines": {"format": "%(message)s"},
         },
         "handlers": {

@@ -12,6 +12,7 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from taskwell.database import postgres, sqlite
 from taskwell.database.interface import compile_statement
+from taskwell.database.schema import SCHEMA
 from taskwell.database.urls import DatabaseURL, PostgresURL
 from taskwell.errors import NotMigrated
 from taskwell.tasks.tables import task, user_revision
@@ -66,18 +67,20 @@ _READ_POSTGRES = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_NO_TIMEOUT
 _WRITE_POSTGRES = f"""
 BEGIN; {_NO_TIMEOUTS};
 SET LOCAL lock_timeout = '5s';
-LOCK TABLE task, owner IN SHARE ROW EXCLUSIVE MODE
+LOCK TABLE {SCHEMA}.task, {SCHEMA}.owner IN SHARE ROW EXCLUSIVE MODE
 """
 
-_HIGHEST_ID_POSTGRES = """
+_HIGHEST_ID_POSTGRES = f"""
 SELECT coalesce(max(id), 0)
-FROM (SELECT id FROM task UNION ALL SELECT last_value FROM task_id_seq WHERE is_called) AS used
-"""
+FROM (SELECT id FROM {SCHEMA}.task UNION ALL SELECT last_value FROM {SCHEMA}.task_id_seq WHERE is_called) AS used
+"""  # noqa: S608 - our own names
+
+_RAISE_ID_POSTGRES = f"SELECT setval('{SCHEMA}.task_id_seq', $1) FROM {SCHEMA}.task_id_seq WHERE last_value <= $1"  # noqa: S608 - our own names
 
 # Whoever distributes the rows by user has made it (user_id, id).
 _PRIMARY_KEY_POSTGRES = """
 SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey)
-WHERE indrelid = $1::regclass AND indisprimary
+WHERE indrelid = CAST($1::text AS regclass) AND indisprimary
 """
 
 
@@ -91,10 +94,11 @@ class _Postgres:
 
     async def write(self, table: Table, rows: Sequence[Values]) -> None:
         # One statement for all rows takes half the time of one for each.
-        values = f"SELECT {_names(table)} FROM unnest($1::{table.name}[])"  # noqa: S608 - our own names
-        key = [name for (name,) in await self._connection.fetch(_PRIMARY_KEY_POSTGRES, table.name)]
+        name = f"{SCHEMA}.{table.name}"
+        values = f"SELECT {_names(table)} FROM unnest($1::{name}[])"  # noqa: S608 - our own names
+        key = [column for (column,) in await self._connection.fetch(_PRIMARY_KEY_POSTGRES, name)]
         # OVERRIDING lets an identity column take the given value. It has no effect on other tables.
-        sql = _upsert(table.name, table, f"OVERRIDING SYSTEM VALUE {values}", key)
+        sql = _upsert(name, table, f"OVERRIDING SYSTEM VALUE {values}", key)
         await self._connection.execute(sql, [tuple(row.values()) for row in rows])
 
     async def highest_id(self) -> int:
@@ -102,9 +106,7 @@ class _Postgres:
 
     async def commit(self, highest_id: int) -> None:
         # A sequence belongs to no transaction. If the commit then fails, a few ids are skipped and no task is lost.
-        await self._connection.execute(
-            "SELECT setval('task_id_seq', $1) FROM task_id_seq WHERE last_value <= $1", highest_id
-        )
+        await self._connection.execute(_RAISE_ID_POSTGRES, highest_id)
         await self._connection.execute("COMMIT")
 
 

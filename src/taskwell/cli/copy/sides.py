@@ -69,7 +69,8 @@ async def opened(option: str, url: DatabaseURL, *, to_write: bool) -> AsyncGener
             engine = await stack.enter_async_context(engines.begun(url, to_write=to_write))
 
             async def query(**_: object) -> Sequence[Sequence[object]]:
-                return [tuple(row.values()) for row in await engine.fetch(schema_revision)]
+                # Without the missing rights: they are those of the service, and a source need only be readable.
+                return [tuple(row.values())[:1] for row in await engine.fetch(schema_revision)]
 
             await check_schema(query)
         yield Side(option, engine)

@@ -1,4 +1,4 @@
-"""Tasks, their owners' revisions, and the rule by which a write takes the next one.
+"""Create the tables, and the rule by which a write takes its user's next revision.
 
 Revision ID: 0001
 Revises:
@@ -7,6 +7,8 @@ Revises:
 import sqlalchemy as sa
 from alembic import op
 
+from taskwell.database.schema import SCHEMA
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -14,13 +16,14 @@ depends_on = None
 
 _OPAQUE = sa.Text(collation="C").with_variant(sa.Text(), "sqlite")
 
-# The row's lock is held until the statement that called is committed, so the writers of one user queue here and
-# their revisions appear in commit order.
+# The lock of the row is held until the calling statement is committed. So the writers of one user queue here, and their
+# revisions appear in commit order.
 _NEXT_REVISION_POSTGRES = """
-CREATE FUNCTION next_revision(writer text) RETURNS bigint LANGUAGE plpgsql VOLATILE AS $$
+CREATE FUNCTION taskwell.next_revision(writer text) RETURNS bigint LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog AS $$
 DECLARE taken bigint;
 BEGIN
-    INSERT INTO owner AS o (user_id, revision, epoch)
+    INSERT INTO taskwell.owner AS o (user_id, revision, epoch)
     VALUES (writer, 1, floor(random() * 2147483647)::integer)
     ON CONFLICT (user_id) DO UPDATE SET revision = o.revision + 1
     RETURNING o.revision INTO taken;
@@ -28,8 +31,8 @@ BEGIN
 END $$
 """
 
-# A write computes the next revision in its own statement; these keep what it took. SQLite has one writer at a time,
-# so nothing can come between.
+# A write computes the next revision in its own statement, and these triggers store it. SQLite has one writer at a time,
+# so no other write can come between.
 _KEEP_REVISION_SQLITE = """
 CREATE TRIGGER task_keeps_revision_on_{event} AFTER {when} ON task BEGIN
     INSERT INTO owner (user_id, revision, epoch)
@@ -40,11 +43,14 @@ END
 
 
 def upgrade() -> None:
+    postgres = op.get_context().dialect.name == "postgresql"
+    schema = SCHEMA if postgres else None
     op.create_table(
         "owner",
         sa.Column("user_id", _OPAQUE, primary_key=True),
         sa.Column("revision", sa.BigInteger(), nullable=False),
         sa.Column("epoch", sa.Integer(), nullable=False),
+        schema=schema,
         postgresql_with={"fillfactor": 50},
     )
     op.create_table(
@@ -74,11 +80,12 @@ def upgrade() -> None:
         sa.CheckConstraint("erased_at IS NOT NULL OR length(title) BETWEEN 1 AND 200", name="task_title_length"),
         sa.CheckConstraint("length(description) <= 1000", name="task_description_length"),
         sa.UniqueConstraint("user_id", "creation_key", name="task_creation_key"),
+        schema=schema,
         sqlite_autoincrement=True,
     )
-    op.create_index("task_newest", "task", ["user_id", "deleted_at", "id", "complete"])
-    op.create_index("task_revision", "task", ["user_id", "revision"])
-    if op.get_context().dialect.name == "postgresql":
+    op.create_index("task_newest", "task", ["user_id", "deleted_at", "id", "complete"], schema=schema)
+    op.create_index("task_revision", "task", ["user_id", "revision"], schema=schema)
+    if postgres:
         op.execute(_NEXT_REVISION_POSTGRES)
     else:
         op.execute(_KEEP_REVISION_SQLITE.format(event="insert", when="INSERT"))
@@ -86,7 +93,9 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.drop_table("task")
-    op.drop_table("owner")
-    if op.get_context().dialect.name == "postgresql":
-        op.execute("DROP FUNCTION next_revision(text)")
+    postgres = op.get_context().dialect.name == "postgresql"
+    schema = SCHEMA if postgres else None
+    op.drop_table("task", schema=schema)
+    op.drop_table("owner", schema=schema)
+    if postgres:
+        op.execute(f"DROP FUNCTION {SCHEMA}.next_revision(text)")
