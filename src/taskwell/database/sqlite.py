@@ -131,7 +131,7 @@ class SQLiteDatabase:
         await self.writer.close()
 
     def prepare(self, statement: Executable, *, repeatable: bool = False) -> Query:
-        """Compiles `statement` for SQLite. Nothing is ever repeated, because its connections cannot get lost."""
+        """Compiles `statement` for SQLite. It is never repeated, because SQLite's connections cannot get lost."""
         del repeatable
         worker = self.reader if statement.is_select else self.writer
         return _SQLiteQuery(worker, compile_for_owner(statement, _DIALECT), _converters(statement))

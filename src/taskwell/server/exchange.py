@@ -171,8 +171,8 @@ class Exchange:
                 lines.append(b"transfer-encoding: chunked\r\n")
             else:
                 self.keep_alive, self._remaining = False, -1
-        # A client that expects `100 Continue` and did not get it may send its body or leave it out. The server could not tell
-        # whether the next byte belongs to this body or to a new request.
+        # A client that expects `100 Continue` and did not get it may send its body or leave it out. So the next byte
+        # could belong to this body or to a new request.
         if self._expects_continue or self._connection.is_last or not self.keep_alive:
             self.keep_alive = False
             lines.append(b"connection: close\r\n")

@@ -272,7 +272,7 @@ class HTTPProtocol(asyncio.Protocol):
 
     @property
     def _client(self) -> _Address | None:
-        """The address of the client, with the port 0 if a proxy has told it."""
+        """The address of the client, with port 0 if it comes from the header of a proxy."""
         if self._is_behind_proxy and (client := self._proxies.client_of(self._headers)):
             return client, 0
         return self._addresses["client"]
@@ -373,13 +373,13 @@ class HTTPProtocol(asyncio.Protocol):
 
     @property
     def _refused(self) -> Scope:
-        """What is known about the broken request."""
+        """A scope with the known parts of the broken request."""
         scope: Scope = {
             "type": "http",
             "method": UNKNOWN,
             "raw_path": b"",
             "headers": [],
-            # A proxy's header may be missing in half a head.
+            # An incomplete head may lack the header of the proxy.
             "client": self._client if self._is_head_complete else self._addresses["client"],
         }
         if self._arriving:
@@ -497,7 +497,7 @@ def _address(transport: asyncio.BaseTransport, key: str) -> _Address | None:
     if not isinstance(address, tuple):
         return None
     host, port, *_ = cast("tuple[str, int]", address)
-    # How a socket for both writes the addresses of IPv4.
+    # A socket for both IPv4 and IPv6 writes IPv4 addresses with this prefix.
     return host.removeprefix("::ffff:") if "." in host else host, port
 
 

@@ -83,8 +83,8 @@ def _address(host: str, port: int) -> str:
 def serve(settings: Settings, listener: socket.socket, on_start: Callable[[], None]) -> None:
     """Serves in this process until SIGTERM or Ctrl-C. Calls `on_start` once it accepts requests."""
     app = create_app(settings)
-    # The objects that exist now are permanent. Without this, the garbage collector examines them again and again, and each
-    # time requests wait for 50 ms.
+    # The objects that exist now are permanent. Without this, the garbage collector examines them again and again, and
+    # requests wait for 50 ms each time.
     gc.collect()
     gc.freeze()
     Server(app, settings, on_start).run([listener])

@@ -89,7 +89,7 @@ class _Worker:
 
 
 def _work(listener: socket.socket, has_started: Event) -> None:
-    """Serves in a worker process. It stops when its parent process has ended, even if that was killed."""
+    """Serves in a worker process. It stops when its parent process has ended, even if the parent was killed."""
     if parent := multiprocessing.parent_process():
         threading.Thread(target=_end_after, args=[parent], daemon=True).start()
     settings = Settings.read(os.environ)
