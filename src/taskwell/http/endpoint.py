@@ -1,12 +1,12 @@
-"""The endpoint engine: the only way to the routes declared with `route_class=Endpoint`.
+"""The endpoint engine serves the routes declared with `route_class=Endpoint`. Requests reach them in no other way.
 
 A route is an ordinary FastAPI function, and FastAPI documents it. The engine stands in front of FastAPI and runs the
-function itself. What the function needs is worked out once, when the application is built; FastAPI works it out for each
-request, which costs about four times as much as everything else in a request. Each request passes, in this order:
+function itself. It works out what the function needs once, when the application is built. FastAPI does this for each
+request, which costs four to six times as much as everything else in a request. Each request passes, in this order:
 authentication, load shedding, reading and parsing the body, validation, the function, the response.
 
-A route that needs what the engine does not support stops the start, by name: see `_unsupported`.
-See docs/adr/0008-one-endpoint-engine.md.
+A route that needs more than the engine supports is an error when the application is built. The error names the route; see
+`_unsupported`. See docs/adr/0008-one-endpoint-engine.md.
 """
 
 import re
@@ -54,7 +54,7 @@ class Endpoint(APIRoute):
     """The route class of the routes that the engine serves."""
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuses to serve the route without the engine, which is what authenticates its requests."""
+        """Refuses to serve the route without the engine, because only the engine authenticates requests."""
         del scope, receive, send
         raise UnsupportedRouteError(f"{self.path}: reached without the endpoint engine")
 
@@ -66,7 +66,7 @@ class UnsupportedRouteError(TypeError):
 class EndpointEngine:
     """Serves the routes of class `Endpoint` among `routes`, and passes all other requests on to `app`.
 
-    `authenticate` raises a `Problem` to refuse a request. It runs first, and for every method of a path.
+    `authenticate` runs first, for every method of a path. It raises a `Problem` to refuse a request.
 
     Raises:
         UnsupportedRouteError: a route cannot be served.
@@ -159,7 +159,8 @@ class _Operation:
         """Validates everything that the functions take from the request.
 
         Raises:
-            InvalidRequest: something is invalid; it tells of all that is.
+            InvalidRequest: the input is invalid. An unknown or repeated query parameter is reported alone; otherwise,
+                all errors are reported together.
         """
         query = self._query(request.scope["query_string"]) if request.scope["query_string"] else {}
         errors: list[PydanticError] = []
@@ -174,7 +175,7 @@ class _Operation:
         return _Call(self, dependencies, arguments, response)
 
     def _query(self, query_string: bytes) -> dict[str, str]:
-        """Parses the query string as Starlette does; a name that is repeated or unknown must not be ignored silently."""
+        """Parses the query string as Starlette does, but rejects a repeated or unknown name instead of ignoring it."""
         given = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True)
         query = dict(given)
         for name in query:
@@ -245,7 +246,7 @@ class _AddedHeaders(Response):
         self.raw_headers: Headers = []
 
 
-# --- what a function takes
+# --- the arguments of a function
 
 
 class _Function:
@@ -268,7 +269,7 @@ class _Function:
         response: Response | None,
         errors: list[PydanticError],
     ) -> Arguments:
-        """Returns the arguments that come from the request; adds to `errors` what is invalid."""
+        """Returns the arguments that come from the request. Adds a validation error to `errors` for each invalid one."""
         arguments: Arguments = {}
         for parameter in self._path:
             parameter.take(request.scope["path_params"], arguments, errors)
@@ -297,7 +298,7 @@ class _Parameter:
         self._loc: tuple[str, ...] = (place,) if place == "body" else (place, self.alias)
         self._required = info.is_required()
         self._default: object = info.default
-        # FastAPI wraps this twice, which takes as long as the validation itself.
+        # FastAPI adds two wrappers, which take as long as the validation itself.
         annotation = Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
         self._validate = TypeAdapter[object](cast("Any", annotation)).validator.validate_python
 
@@ -328,9 +329,9 @@ def _joined(headers: Headers) -> dict[str, str]:
     return joined
 
 
-# --- what is not supported
+# --- unsupported routes
 
-# FastAPI's notes about a function that ask nothing of the engine.
+# The fields of FastAPI's `Dependant` that the engine supports or need not support. A function that uses another is refused.
 _SUPPORTED = {
     *("path_params", "query_params", "header_params", "body_params", "dependencies", "name", "call"),
     *("request_param_name", "response_param_name", "use_cache", "path", "scope"),
@@ -356,7 +357,7 @@ def _unsupported(route: RouteContext) -> Iterator[str]:
         if dependency.dependencies:
             yield f"its dependency `{name}` has dependencies of its own"
         if dependency.call in [other.call for other in dependant.dependencies if other is not dependency]:
-            yield f"its dependency `{name}` stands there twice"
+            yield f"its dependency `{name}` is declared twice"
         if dependency.body_params:
             yield f"its dependency `{name}` reads the body"
         yield from (f"its dependency `{name}` {reason}" for reason in _unsupported_in(dependency))
@@ -371,7 +372,7 @@ def _unsupported_in(dependant: Dependant) -> Iterator[str]:
         yield f"uses {', '.join(unknown)}"
     call = dependant.call
     if not iscoroutinefunction(call) and not iscoroutinefunction(type(call).__call__):
-        yield "is not an `async def` that returns (a plain `def`, or one with `yield`)"
+        yield "is not an `async def` without `yield`"
     for parameter in (*dependant.path_params, *dependant.query_params, *dependant.header_params):
         info = parameter.field_info
         if not field_annotation_is_scalar(info.annotation):
@@ -421,7 +422,7 @@ def _without_responses(annotation: object) -> object:
 
 
 def _holds_models(schema: object) -> bool:
-    """Returns whether a schema of pydantic's core has a model in it, or a dataclass, which the engine cannot write."""
+    """Returns whether a pydantic-core schema contains a model or a dataclass, which the engine cannot serialize."""
     if isinstance(schema, Mapping):
         parts = cast("Mapping[str, object]", schema)
         return parts.get("type") in ("model", "dataclass") or any(map(_holds_models, parts.values()))
