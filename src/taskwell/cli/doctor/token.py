@@ -32,7 +32,7 @@ _REFUSALS: dict[Cause, tuple[str, str]] = {
     ),
     Cause.AUDIENCE: (
         "its aud is {aud}, but must be {audiences}",
-        "if this is meant to be this service, set JWT_AUDIENCE to it; otherwise, get a token for this service",
+        "if that audience is this service, set JWT_AUDIENCE to it; otherwise, get a token for this service",
     ),
     Cause.USER: (
         "its user_id is {user_id} and its sub is {sub}, which name no usable user",
