@@ -14,17 +14,14 @@ from typing import Any, cast
 from urllib.parse import unquote
 
 import httptools
-from starlette.responses import Response
 from starlette.types import ASGIApp, Scope
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from taskwell.errors import MalformedRequest
-from taskwell.http.error_responses import problem_response
 from taskwell.http.forwarded import TrustedProxies
-from taskwell.http.middleware import new_request_id
 from taskwell.server.exchange import Exchange
-from taskwell.telemetry.requests import UNKNOWN, name_of
+from taskwell.server.framing import check_framing, refusal
+from taskwell.telemetry.requests import UNKNOWN
 
 HEAD_SECONDS = 10
 """Time limit for a request's head, from the start of the connection or, for later requests, from the head's first byte."""
@@ -239,7 +236,7 @@ class HTTPProtocol(asyncio.Protocol):
         self._is_head_complete = True
         version = self._parser.get_http_version()
         headers = self._headers
-        expects_continue = _check_framing(version, self._parser.get_method(), headers)
+        expects_continue = check_framing(version, self._parser.get_method(), headers)
         url = httptools.parse_url(self._url)
         raw_path: bytes = url.path or b"/"
         scope: Scope = {
@@ -365,7 +362,7 @@ class HTTPProtocol(asyncio.Protocol):
             self._send_refusal()
 
     def _send_refusal(self) -> None:
-        response = _refusal(self._refused)
+        response = refusal(self._refused)
         headers = [*self.default_headers, *response.raw_headers]
         lines = b"".join(b"%b: %b\r\n" % header for header in headers)
         self.write(b"HTTP/1.1 400 Bad Request\r\n" + lines + b"\r\n" + bytes(response.body))
@@ -472,26 +469,6 @@ class HTTPProtocol(asyncio.Protocol):
         self._watch_unread(self._loop.time())
 
 
-def _check_framing(version: str, method: bytes, headers: list[tuple[bytes, bytes]]) -> bool:
-    """Rejects a head that servers and proxies could interpret differently. Returns whether the client expects 100 Continue.
-
-    Raises:
-        ValueError: the version is unknown, an HTTP/1.1 request has no Host or two (RFC 9112, section 3.2), a transfer
-            coding is not chunked (section 6.1), or the method is CONNECT, which only proxies serve.
-    """
-    hosts, expects_continue = 0, False
-    for name, value in headers:
-        if name == b"host":
-            hosts += 1
-        elif name == b"expect":
-            expects_continue = value.lower() == b"100-continue"
-        elif name == b"transfer-encoding" and (value.lower() != b"chunked" or version == "1.0"):
-            raise ValueError
-    if version not in ("1.0", "1.1") or method == b"CONNECT" or hosts > 1 or (version == "1.1" and not hosts):
-        raise ValueError
-    return expects_continue
-
-
 def _address(transport: asyncio.BaseTransport, key: str) -> _Address | None:
     address: object = transport.get_extra_info(key)
     if not isinstance(address, tuple):
@@ -499,15 +476,3 @@ def _address(transport: asyncio.BaseTransport, key: str) -> _Address | None:
     host, port, *_ = cast("tuple[str, int]", address)
     # A socket for both IPv4 and IPv6 writes IPv4 addresses with this prefix.
     return host.removeprefix("::ffff:") if "." in host else host, port
-
-
-def _refusal(scope: Scope) -> Response:
-    request_id = new_request_id()
-    scope["state"] = {"request_id": request_id}
-    problem = MalformedRequest("This is not a valid HTTP/1.1 request, or its head is larger than 64 KiB.")
-    logger.info("%s %s %s: %s", name_of(scope), problem.status, problem.code, problem.detail)
-    response = problem_response(scope, problem)
-    response.headers["X-Request-ID"] = request_id
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Connection"] = "close"
-    return response
