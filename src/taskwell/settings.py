@@ -342,7 +342,7 @@ def _auth_mode(values: Mapping[str, str], *, development: bool) -> list[str]:
             if name not in values
         ]
     reasons += [
-        f"{alias}: is an alias of {name}, but has another value; unset one of them"
+        f"{alias}: contradicts {name}, although it is an alias of it; unset one of them"
         for alias, name in _ALIASES.items()
         if alias in values and values.get(name, values[alias]) != values[alias]
     ]
