@@ -347,11 +347,11 @@ def test_ignored_keys_are_named() -> None:
 @pytest.mark.parametrize(
     ("behaviour", "text", "remedy"),
     [
-        (body(b"{}", 500), "answered with status 500", "created the table jwks"),
-        (body(b"{}", 404), "answered with status 404", "jwt() plugin"),
-        (body(b"{}", 429), "answered with status 429", "wait a minute"),
-        (body(b"{}", 401), "answered with status 401", "must not require a login"),
-        (body(b"", 302, Location="https://a.example"), "answered with status 302", "redirects are not followed"),
+        (body(b"{}", 500), "responded with status 500", "created the table jwks"),
+        (body(b"{}", 404), "responded with status 404", "jwt() plugin"),
+        (body(b"{}", 429), "responded with status 429", "wait a minute"),
+        (body(b"{}", 401), "responded with status 401", "must not require a login"),
+        (body(b"", 302, Location="https://a.example"), "responded with status 302", "redirects are not followed"),
         (body(b"<!doctype html>"), "not JSON", "use the URL of a key set"),
         (key_set(), "no usable key", "use the URL of a key set"),
     ],
@@ -382,7 +382,7 @@ def test_the_doctor_does_not_wait_for_a_slow_key_set(monkeypatch: pytest.MonkeyP
 
     with AuthServer(dribble) as server:
         said = _diagnosis(_settings(server.origin))
-    assert "did not answer within 0.2 s" in said
+    assert "did not respond within 0.2 s" in said
     assert "start the auth server" in remedy_of(said, "key set")
     assert "clock" not in said
 

@@ -405,8 +405,8 @@ REFUSED: list[tuple[Callable[..., object], Json, str]] = [
     (returns_an_item, {"response_class": HTMLResponse}, "has the response class HTMLResponse"),
     (returns_an_item, {"dependencies": [Depends(of_the_request)]}, "has a dependency without a parameter"),
     (returns_nothing, {}, "has the response class JSONResponse"),
-    (plain, {}, "is not an `async def` that returns"),
-    (streams_items, {}, "is not an `async def` that returns"),
+    (plain, {}, "is not an `async def` without `yield`"),
+    (streams_items, {}, "is not an `async def` without `yield`"),
     (takes_a_form, {}, "reads a form"),
     (takes_a_cookie, {}, "uses cookie_params"),
     (takes_two_bodies, {}, "has more than one body parameter"),
@@ -417,9 +417,9 @@ REFUSED: list[tuple[Callable[..., object], Json, str]] = [
     (takes_a_query_model, {}, "its parameter `names` is not a single value"),
     (takes_a_made_default, {}, "its parameter `names` has a default factory"),
     (depends_on_a_nested_dependency, {}, "its dependency `method` has dependencies of its own"),
-    (depends_on_a_yield, {}, "its dependency `number` is not an `async def` that returns"),
-    (depends_on_a_plain_function, {}, "its dependency `number` is not an `async def` that returns"),
-    (depends_twice, {}, "its dependency `one` stands there twice"),
+    (depends_on_a_yield, {}, "its dependency `number` is not an `async def` without `yield`"),
+    (depends_on_a_plain_function, {}, "its dependency `number` is not an `async def` without `yield`"),
+    (depends_twice, {}, "its dependency `one` is declared twice"),
 ]
 
 

@@ -1,6 +1,8 @@
 """A PostgreSQL database shared with other programs: everything of ours is in the schema `taskwell`."""
 
 import asyncio
+import os
+import subprocess
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,7 +12,8 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from support.process import run
+from support.npm import require_packages
+from support.process import WAIT_SECONDS, run
 from support.rows import execute
 from support.service import running, use_every_endpoint
 from taskwell.database.urls import parse_database_url
@@ -99,6 +102,35 @@ def test_the_search_path_that_another_client_leaves_on_a_pooled_connection_does_
         for _ in range(3):
             use_every_endpoint(service.client())
         assert service.http.get("/health/ready").status_code == 200
+
+
+DRIZZLE = Path(__file__).parent / "drizzle"
+
+
+def push(url: str) -> str:
+    """Runs Drizzle's `push`, which makes the database equal to a front end's schema. Returns what it prints."""
+    command = ["node", "node_modules/drizzle-kit/bin.cjs", "push", "--verbose", "--force"]
+    variables = {"PATH": os.environ["PATH"], "DATABASE_URL": url}
+    done = subprocess.run(
+        command, cwd=DRIZZLE, env=variables, capture_output=True, text=True, timeout=WAIT_SECONDS, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_drizzle_takes_none_of_our_tables_for_its_own(migrated: str) -> None:
+    require_packages(DRIZZLE)
+    before = objects(migrated)
+    assert "DROP" not in push(migrated)
+    assert "No changes detected" in push(migrated)
+    assert objects(migrated) == before | {"public.profile", "public.profile_pkey"}
+
+
+def test_drizzle_drops_tables_in_public(old_database: str) -> None:
+    """Why the schema is needed. If this fails, the test before it proves nothing."""
+    require_packages(DRIZZLE)
+    execute(old_database, "CREATE TABLE public.profile (id text PRIMARY KEY, name text)")
+    assert 'DROP TABLE "task"' in push(old_database)
 
 
 def test_nobody_can_put_a_function_of_theirs_in_the_way_of_ours(migrated: str) -> None:

@@ -1,4 +1,4 @@
-"""The application: the one place where everything meets."""
+"""The application: puts all parts together."""
 
 from collections.abc import AsyncGenerator, Container, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -37,11 +37,11 @@ from taskwell.tasks.repository import TaskRepository
 
 
 class State(health.State, routes.State):
-    """What the lifespan gives to the route functions."""
+    """The state that the lifespan passes to the route functions."""
 
 
 class Application(FastAPI):
-    """FastAPI behind middleware that stands in front of its whole stack."""
+    """FastAPI, with our middleware in front of its whole stack."""
 
     front: ASGIApp
 
@@ -49,7 +49,7 @@ class Application(FastAPI):
         await self.front(scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
-        # Without the outermost one, Starlette's response to a bug. `LastResort` gives that response, in the one shape.
+        # Without Starlette's outermost middleware, which responds to a bug: `LastResort` does that, with the API's error body.
         return cast("ServerErrorMiddleware", super().build_middleware_stack()).app
 
     async def framework(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -108,7 +108,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def _middleware(app: ASGIApp, settings: Settings, first_segments: Container[str]) -> ASGIApp:
-    """Wraps `app` in what happens to every request. CORS stands outside the last resort, so that a page can read a 500."""
+    """Wraps `app` in the middleware for every request. CORS is outside of `LastResort`, so that a page can read a 500."""
     app = LastResort(app)
     if settings.TASKWELL_CORS_ORIGINS:
         app = CORS(app, origins=settings.TASKWELL_CORS_ORIGINS)
@@ -121,7 +121,7 @@ def verifier_from(settings: Settings, keys: Keys) -> Verifier:
 
 
 def keys_from(settings: Settings) -> tuple[Keys, Sequence[AbstractAsyncContextManager[object]]]:
-    """Returns the keys that `settings` name, and what must be entered, in order, to fetch and refresh them."""
+    """Returns the keys that `settings` name, and the contexts that fetch and refresh them, in the order to enter them."""
     if settings.BETTER_AUTH_SECRET:
         return SharedSecret(settings.BETTER_AUTH_SECRET.get_secret_value()), ()
     client = httpx2.AsyncClient(mounts=DIRECTLY)

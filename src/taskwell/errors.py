@@ -75,7 +75,7 @@ class Problem(Exception):
 
 
 class InvalidRequest(Problem):
-    """The input is invalid; `violations` lists every reason."""
+    """The input is invalid; `violations` lists the first 20 reasons."""
 
     code = "VALIDATION_ERROR"
 
@@ -89,7 +89,7 @@ class InvalidRequest(Problem):
 
 
 class MalformedRequest(InvalidRequest):
-    """The body is not JSON, or a PATCH has no fields."""
+    """The request is not valid HTTP, its body is not JSON, a PATCH has no fields, or a CORS preflight is refused."""
 
     status = 400
     default_detail = "The request is malformed."

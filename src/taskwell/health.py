@@ -16,7 +16,7 @@ router = APIRouter(tags=["health"])
 
 
 class State(TypedDict):
-    """What these functions need from the lifespan."""
+    """The part of the lifespan's state that these functions need."""
 
     keys: Keys
     schema_revision: Query
@@ -37,7 +37,7 @@ class Readiness(BaseModel):
     keys: Literal["ok"]
 
 
-_NO_KEYS = "keys: the auth server's key set has not arrived yet."
+_NO_KEYS = "keys: the auth server's key set could not be fetched."
 
 _ON_HEALTH: Responses = {
     200: {"content": {"application/json": {"example": {"status": "ok", "version": "1.0.0"}}}},
@@ -51,13 +51,13 @@ _ON_READY: Responses = {
 
 @router.get("/health", responses=_ON_HEALTH, response_description="The process is up.")
 async def health() -> Health:
-    """Tells that the process is up. It never touches the database, so that a serverless database can sleep."""
+    """Reports that the process is up. It never uses the database, so that a serverless database can sleep."""
     return Health(status="ok", version=taskwell.__version__)
 
 
 @router.get("/health/ready", responses=_ON_READY, response_description="The service is ready.")
 async def ready(request: Request) -> Readiness:
-    """Tells if the service can do its job: the database is reachable and migrated, and signing keys are at hand."""
+    """Reports whether the service can do its job: the database is reachable and migrated, and signing keys are cached."""
     state: State = request.scope["state"]
     if not state["keys"].ready:
         raise AuthUnavailable(_NO_KEYS)

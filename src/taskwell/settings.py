@@ -1,4 +1,4 @@
-"""All settings. They are read once, and rejected by name if one is unsafe or contradicts another.
+"""All settings. They are read once. The error names each setting that is missing, unsafe or contradictory.
 
 The command line reads them. After that only the code that builds the application sees them.
 """
@@ -170,13 +170,13 @@ class Settings(BaseModel):
     TASKWELL_PREPARED_STATEMENTS: Annotated[
         Literal["auto", "on", "off"], BeforeValidator(lambda text: str(text).lower())
     ] = "auto"
-    """Whether statements are prepared and cached on the server. `auto`: yes, except behind a pooler other than Neon's."""
+    """Whether the server caches prepared statements. `auto` means `on`, except behind a pooler other than Neon's."""
 
     TASKWELL_MAX_IN_FLIGHT: int = Field(default=50, ge=1, le=10_000)
     """Maximum number of requests that each process works on at once. More are shed with a 503."""
 
     TASKWELL_KEEP_ALIVE_SECONDS: int = Field(default=75, ge=1, le=3600)
-    """Time in seconds after which an idle connection is closed. Longer than a load balancer's, or requests get lost."""
+    """Time in seconds after which an idle connection is closed. Must be longer than the load balancer's idle timeout."""
 
     TASKWELL_BODY_TIMEOUT_SECONDS: float = Field(default=10, gt=0, le=300)
     """Time limit in seconds for receiving a request's body."""
@@ -287,7 +287,7 @@ def _url_in(given: Mapping[str, str], name: str) -> DatabaseURL | None:
 
 
 def has_auth_mode(environment: Mapping[str, str]) -> bool:
-    """Whether the environment sets a secret or a key set."""
+    """Returns whether the environment sets a secret or a key set."""
     return not _given(environment).keys().isdisjoint((*_SECRET_NAMES, *_KEY_SET_NAMES))
 
 
@@ -298,7 +298,7 @@ def _given(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _flaws(values: Mapping[str, str]) -> dict[str, str]:
-    """What is wrong with the text of our settings, by name."""
+    """Returns, for each of our settings whose text is wrong, the reason."""
     ours = [name for name in values if name in Settings.model_fields or name in _ALIASES]
     return {name: flaw for name in sorted(ours) if (flaw := _flaw(name, values[name]))}
 
@@ -310,7 +310,7 @@ def _flaw(name: str, value: str) -> str | None:
 
 
 def _unknown(values: Mapping[str, str]) -> list[str]:
-    """Rejects unknown names: a misspelled setting would silently keep its default."""
+    """Rejects unknown names: a misspelt setting would silently keep its default."""
     ours = [name for name in Settings.model_fields if name.startswith("TASKWELL_")]
     reasons: list[str] = []
     for name in sorted(values):
@@ -321,7 +321,7 @@ def _unknown(values: Mapping[str, str]) -> list[str]:
 
 
 def _auth_mode(values: Mapping[str, str], *, development: bool) -> list[str]:
-    """Exactly one way of verifying tokens must be set, and production must not use the development secret."""
+    """Returns the reasons if not exactly one way of verifying tokens is set, or if production uses the development secret."""
     secrets = [name for name in _SECRET_NAMES if name in values]
     key_set = next((name for name in _KEY_SET_NAMES if name in values), None)
     reasons = [
@@ -342,7 +342,7 @@ def _auth_mode(values: Mapping[str, str], *, development: bool) -> list[str]:
             if name not in values
         ]
     reasons += [
-        f"{alias}: contradicts {name}, of which it is an alias; unset one of them"
+        f"{alias}: is an alias of {name}, but has another value; unset one of them"
         for alias, name in _ALIASES.items()
         if alias in values and values.get(name, values[alias]) != values[alias]
     ]
@@ -353,7 +353,7 @@ def _auth_mode(values: Mapping[str, str], *, development: bool) -> list[str]:
 
 
 def _broken_rules(error: ValidationError, aliased: Mapping[str, str]) -> list[str]:
-    """Pydantic's errors as `NAME: what to do`, with the alias if the operator used it."""
+    """Returns pydantic's errors as `NAME: remedy`, with the alias if the operator used it."""
     reasons: list[str] = []
     for part in error.errors(include_url=False, include_context=False, include_input=False):
         name, *entry = part["loc"]

@@ -1,7 +1,7 @@
-"""Mistakes in the text of a setting that its own type cannot see.
+"""Finds mistakes in the text of a setting that the setting's type cannot detect.
 
-They come from the way to the environment: `docker --env-file` keeps quotes and comments, a file adds a line break, a
-template is not filled in. The service would start, and then refuse every token.
+They happen before the text reaches the environment: `docker --env-file` keeps quotes and comments, a file adds a line
+break, a template is not filled in. Without these checks, the service would start and then refuse every token.
 """
 
 import re
@@ -29,7 +29,7 @@ def flaw_of_url(url: str) -> str | None:
 
 
 def flaw_of_value(value: str) -> str | None:
-    """Returns what is wrong with the text of any other setting, or None. White space around it must be removed before."""
+    """Returns what is wrong with the text of any other setting, or None. Remove white space around it first."""
     if value.startswith("["):
         return "is a JSON list; write the values with commas between them"
     if flaw := _flaw(value, value, *(entry.strip() for entry in value.split(","))):

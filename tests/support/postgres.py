@@ -10,7 +10,9 @@ from urllib.parse import quote
 from support.certificates import Authority
 from support.daemon import Daemon
 
-USER = "taskwell"
+# Not "taskwell": for a role of that name PostgreSQL looks into our schema by default, and a name that is not qualified would
+# go unnoticed.
+USER = "suite"
 # Like many generated passwords, this one must be percent-encoded in a URL.
 PASSWORD = "p@ss/word of the tests"
 

@@ -1,4 +1,4 @@
-"""Network addresses that plain http may be used with, because they are not routed on the internet."""
+"""Network addresses for which plain http may be allowed, because the internet does not route them."""
 
 from ipaddress import IPv6Address, ip_address, ip_network
 
@@ -19,7 +19,7 @@ _PRIVATE_NETWORKS = tuple(
 
 
 def is_private(address: str) -> bool:
-    """Whether an IP address is private or loopback. Link-local addresses are not: clouds serve metadata from them.
+    """Returns whether an IP address is private or loopback. Link-local addresses are neither: clouds serve metadata there.
 
     Raises:
         ValueError: `address` is not an IP address.

@@ -46,7 +46,7 @@ def check_key_set_url(url: str) -> str:
     """Returns `url` if keys can be fetched from it.
 
     Raises:
-        ValueError: They cannot. The message says what to write.
+        ValueError: Keys cannot be fetched from it. The message says what to write.
     """
     try:
         parts = urlsplit(url)
@@ -61,7 +61,7 @@ def check_key_set_url(url: str) -> str:
 def check_encryption(url: str, http_hosts: Collection[str]) -> None:
     """Rejects plain http, except to this machine and to `http_hosts`.
 
-    Whoever can change the keys on the network can be any user.
+    Anybody who can change the keys on the network can pose as any user.
 
     Raises:
         ValueError: The URL must be https.
@@ -77,7 +77,7 @@ def check_encryption(url: str, http_hosts: Collection[str]) -> None:
 def check_http_host(host: str) -> str:
     """Returns `host` in lower case if plain http may be allowed for it: a host name, or a private IP address.
 
-    A host name is accepted as it is, because its address may change. The address is checked on every fetch.
+    A host name is accepted without a lookup, because its address may change. Every fetch checks the address.
 
     Raises:
         ValueError: The host is a public address or not a host. The message says what to write.

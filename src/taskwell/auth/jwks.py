@@ -104,7 +104,7 @@ def _may_verify(operations: object) -> bool:
 
 
 def _algorithms(jwk: JWK) -> frozenset[str]:
-    """The algorithms of the key's type, narrowed by its `alg` if it has one."""
+    """Returns the algorithms of the key's type. If the key has an `alg`, returns only that one, and its alias."""
     try:
         allowed = _ALGORITHMS[jwk.get("kty"), jwk.get("crv")]
     except (KeyError, TypeError):

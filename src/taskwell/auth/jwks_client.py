@@ -1,8 +1,8 @@
 """Fetching and caching the auth server's key set.
 
-The key set is fetched in the background, and when a token names an unknown key, as the first token after a rotation
-always does. Anybody can make such a token, so the cost is bounded: one fetch at a time, limited by a small token bucket,
-and no wait longer than four seconds. The reply may be large, slow or not a key set at all.
+The key set is fetched in the background, and when a token names an unknown key. The first token after a rotation always
+does. Anybody can make such a token, so the cost is bounded: one fetch at a time, a small token bucket that limits their
+number, and no wait longer than four seconds. The fetch also copes with a reply that is large, slow or not a key set.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ class KeySet:
 
     @property
     def ready(self) -> bool:
-        """Whether a key set is cached that is younger than 24 hours."""
+        """Whether a key set younger than 24 hours is cached."""
         return self._fetched_at is not None and self._clock() - self._fetched_at < KEEP_SECONDS
 
     def cached(self, kid: str | None) -> Key | None:
@@ -99,7 +99,7 @@ class KeySet:
         self._fetched_at = self._clock()
 
     def _same_or(self, kid: str, key: Key) -> Key:
-        """Keeps the object of an unchanged key, so that the cache of verified tokens stays valid."""
+        """Returns the known object of an unchanged key, so that the cache of verified tokens stays valid."""
         known = self._keys.get(kid)
         return known if known and known == key else key
 
@@ -130,7 +130,7 @@ class KeySet:
 
 
 class Bucket:
-    """A token bucket: `size` tokens at once, then one every `seconds`."""
+    """A token bucket. It holds at most `size` tokens, starts full, and gains one every `seconds`."""
 
     def __init__(self, size: int, seconds: float, clock: Clock) -> None:
         self._size = size
@@ -151,14 +151,14 @@ class Bucket:
 
 
 def fetch_from(url: str, client: httpx2.AsyncClient) -> Fetch:
-    """Returns a function that fetches `url`: no redirects, at most 4 seconds, at most 64 KiB."""
+    """Returns a function that fetches `url`. It follows no redirects, and takes at most 4 seconds and 64 KiB."""
 
     async def fetch() -> bytes:
         try:
             async with asyncio.timeout(FETCH_SECONDS):
                 return await _get(client, url)
         except TimeoutError:
-            raise FetchFailed(f"{url} did not answer within {FETCH_SECONDS} s") from None
+            raise FetchFailed(f"{url} did not respond within {FETCH_SECONDS} s") from None
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise FetchFailed(f"{url}: {type(error).__name__} {error}") from None
 
@@ -177,15 +177,15 @@ async def _get(client: httpx2.AsyncClient, url: str) -> bytes:
         if response.url.scheme == "http" and not is_private(peer := _peer(response)):
             raise FetchFailed(f"{url} is plain http from {peer}, which is not a private address; use https")
         if response.status_code != HTTPStatus.OK:
-            raise FetchFailed(f"{url} answered with status {response.status_code}")
+            raise FetchFailed(f"{url} responded with status {response.status_code}")
         body = b""
         async for chunk in response.aiter_raw():
             body += chunk
             if len(body) > MAX_BYTES:
-                raise FetchFailed(f"{url} answered with more than {MAX_BYTES} bytes")
+                raise FetchFailed(f"{url} responded with more than {MAX_BYTES} bytes")
         return body
 
 
 def _peer(response: httpx2.Response) -> str:
-    """The address that the connection leads to. A lookup of the name could have another result."""
+    """Returns the address of the open connection. A new lookup of the name could return another one."""
     return str(response.extensions["network_stream"].get_extra_info("server_addr")[0])

@@ -19,7 +19,7 @@ class UnknownKey(Exception):
 
 
 class KeysUnavailable(Exception):
-    """No keys are cached, and none can be fetched."""
+    """No keys are cached, and none could be fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Keys(Protocol):
 
         Raises:
             UnknownKey: No key has this `kid`.
-            KeysUnavailable: No keys are cached, and none can be fetched.
+            KeysUnavailable: No keys are cached, and none could be fetched.
         """
         ...
 

@@ -31,12 +31,12 @@ async def identify(headers: RawHeaders, verifier: Verifier) -> Identity:
     """
     try:
         token = _bearer_token(headers)
-        # Most tokens have been verified before. The coroutine that verifies would cost more than the look at the cache.
+        # Most tokens are in the cache, and starting the coroutine that verifies would cost more than looking there first.
         return verifier.cached(token) or await verifier.verify(token)
     except InvalidToken as error:
         raise AuthInvalid(str(error)) from None
     except KeysUnavailable:
-        raise AuthUnavailable(cause="no key set has been fetched yet") from None
+        raise AuthUnavailable(cause="no key set has been fetched since the start, or in the last 24 hours") from None
 
 
 def require_same_user(owner: UserId, path_user: str) -> None:
@@ -84,7 +84,7 @@ class Authenticator:
 
 
 def _bearer_token(headers: RawHeaders) -> str:
-    """The token of the only Authorization header (RFC 6750, section 2.1)."""
+    """Returns the token from the Authorization header, of which there must be only one (RFC 6750, section 2.1)."""
     authorization = None
     for name, value in headers:
         if name == b"authorization":

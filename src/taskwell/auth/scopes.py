@@ -32,8 +32,8 @@ def granted_scopes(token_type: str | None, claims: Mapping[str, object]) -> froz
 
 
 def _is_untyped_access_token(claims: Mapping[str, object]) -> bool:
-    """Whether the token is an access token of a server that does not set `typ`, such as Better Auth before 1.7.
+    """Returns whether the token is an access token of a server that does not set `typ`, such as Better Auth before 1.7.
 
-    Its access tokens have the client as `azp` and a `scope`, and are signed with the keys of the sessions' tokens.
+    Its access tokens name the client in `azp` and have a `scope`. The same keys sign them and the tokens of sessions.
     """
     return not claims.keys().isdisjoint(("azp", "client_id")) and not claims.keys().isdisjoint(("scope", "scp"))

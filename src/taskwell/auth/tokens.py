@@ -74,7 +74,7 @@ class InvalidToken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a verified token proves: its user, and what the token may do."""
+    """The user of a verified token, and the scopes that limit what the token may do."""
 
     user: UserId
     scopes: frozenset[str] | None
@@ -115,7 +115,7 @@ class Verifier:
         self._verified_tokens: OrderedDict[bytes, _Verified] = OrderedDict()
 
     async def verify(self, token: str) -> Identity:
-        """Returns the user that the token belongs to, and its scopes.
+        """Returns the token's user and scopes.
 
         Raises:
             InvalidToken: The token is malformed, has a wrong signature, is expired or not valid yet, is meant for
@@ -131,7 +131,7 @@ class Verifier:
     def cached(self, token: str) -> Identity | None:
         """Returns the identity of a token that was verified before.
 
-        The entry counts if it has not expired and the key set still has the same key object.
+        The entry is valid until it expires, and while the key set has the same key object.
         """
         digest = sha256(token.encode(errors="surrogateescape")).digest()
         verified = self._verified_tokens.get(digest)
@@ -232,7 +232,7 @@ def _decode(part: str) -> bytes:
 
 
 def _members(text: bytes) -> Members:
-    """A JSON object without duplicate members (RFC 7515, section 4; RFC 7519, section 4)."""
+    """Parses a JSON object without duplicate members (RFC 7515, section 4; RFC 7519, section 4)."""
     try:
         members = json.loads(text.decode(), object_pairs_hook=_unique)
     except (ValueError, RecursionError):
@@ -269,14 +269,14 @@ def _check_header(header: Members) -> None:
 
 
 def _type(header: Members) -> str | None:
-    """The `typ`, for which case and the prefix `application/` do not matter (RFC 7515, section 4.1.9)."""
+    """Returns the `typ` in lower case and without the prefix `application/` (RFC 7515, section 4.1.9)."""
     return str(header["typ"]).lower().removeprefix("application/") if "typ" in header else None
 
 
 def _check_purpose(claims: Members) -> None:
-    """Rejects tokens that the auth server signs with the same keys, but not as a permission to call an API."""
+    """Rejects tokens that the auth server signs with the same keys, but for a purpose other than calling an API."""
     if "cnf" in claims:
-        # RFC 7800: only the holder of another key may use the token, and this API does not ask for a proof of that key.
+        # RFC 7800: only the holder of another key may use the token, and this API cannot check that key.
         raise InvalidToken(Cause.PURPOSE, "it is bound to a key by cnf")
     if "events" in claims:
         # RFC 8417; a logout token is one too (OpenID Connect Back-Channel Logout, section 2.4).
@@ -292,7 +292,7 @@ def _unknown_key(kid: str | None, algorithm: object) -> str:
 
 
 def _check_types_of_times(claims: Members) -> None:
-    """Times must be numbers (RFC 7519, section 2, NumericDate). PyJWT would also accept a string of digits."""
+    """Rejects times that are not numbers (RFC 7519, section 2, NumericDate). PyJWT would accept a string of digits."""
     for name in ("exp", "nbf", "iat"):
         value = claims.get(name, 0)
         # `not abs(value) < MAX_TIME` also rejects NaN, because every comparison with NaN is false.
@@ -301,7 +301,7 @@ def _check_types_of_times(claims: Members) -> None:
 
 
 def _user(claims: Members) -> UserId:
-    """The `user_id` claim, or `sub` if it is absent. If a token has both, they must be equal."""
+    """Returns the `user_id` claim, or `sub` if it is absent. If a token has both, they must be equal."""
     user = claims.get("user_id", claims.get("sub"))
     if claims.get("sub", user) != user:
         raise InvalidToken(Cause.USER, "its user_id and sub differ")

@@ -16,7 +16,7 @@ def add_address(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--port",
         type=number(0, 65535),
-        # The name by which Railway, Render, Heroku and Cloud Run say where they expect a service.
+        # Railway, Render, Heroku and Cloud Run set this variable to the port on which they expect the service.
         default=os.environ.get("PORT") or 8000,
         help="port to listen on; 0 means any free port (default: the variable PORT, or else 8000)",
     )

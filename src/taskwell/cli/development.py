@@ -1,4 +1,4 @@
-"""Development only: a secret kept in a file, and tokens signed with it."""
+"""For development only: a secret in a file, and tokens signed with it."""
 
 import asyncio
 import os
@@ -43,13 +43,13 @@ To stop, press Ctrl-C.
 
 
 def greeting(settings: Settings, url: str, command: str) -> str:
-    """Returns a text with the URLs, a token and a first request. `command` prints tokens."""
+    """Returns a text with the URLs, a token and a first request. It mentions `command`, which prints tokens."""
     token = sign(settings, DEMO_USER, ttl_seconds=24 * 3600)
     return _GREETING.format(url=url, user=DEMO_USER, token=token, command=command)
 
 
 def development_secret() -> str:
-    """Returns the secret of the current folder. The first call creates it, readable by its file's owner only.
+    """Returns the secret of the current folder. The first call creates it in a file that only its owner can read.
 
     Raises:
         OSError: the file cannot be read or created.

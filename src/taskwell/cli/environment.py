@@ -39,7 +39,7 @@ def _read_env_file() -> str:
     except OSError as error:
         raise SettingsError(f".env: cannot be read: {error.strerror}") from None
     if content.startswith(_UTF_16) or b"\0" in content:
-        raise SettingsError(".env: is not UTF-8 text, but probably UTF-16, as PowerShell writes it; save it as UTF-8")
+        raise SettingsError(".env: is not UTF-8 text, but probably UTF-16 from PowerShell; save it as UTF-8")
     try:
         # With or without a byte order mark, which Windows editors write.
         return content.decode("utf-8-sig")
@@ -49,7 +49,7 @@ def _read_env_file() -> str:
 
 
 def _check_lines(text: str) -> None:
-    """Rejects a line that python-dotenv would skip, because the setting on it would silently keep its default."""
+    """Rejects a line that python-dotenv would skip, because the setting on that line would silently keep its default."""
     reasons: list[str] = []
     for binding in parse_stream(io.StringIO(text)):
         # The original text begins with the blank lines before it.

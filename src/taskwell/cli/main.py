@@ -22,7 +22,7 @@ from taskwell.cli.status import (
 )
 from taskwell.errors import ASK_OPERATOR, TRY_AGAIN, Problem, SettingsError
 
-# For each command: its module, and its line in `taskwell --help`.
+# For each command: its module, and its summary in `taskwell --help`.
 COMMANDS = {
     "serve": ("taskwell.cli.serve", "serve in production"),
     "dev": ("taskwell.cli.dev", "set up and serve for development"),
@@ -88,7 +88,7 @@ def _status(error: Exception) -> int:
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Parses the command line. The result's `run` is the command's function, which takes the result."""
+    """Parses the command line. Call the result's `run` with the result to run the command."""
     parser = argparse.ArgumentParser(
         prog="taskwell",
         description="A task API: FastAPI on PostgreSQL or SQLite, users from Better Auth.",

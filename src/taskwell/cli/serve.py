@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Runs the command."""
-    # Worker processes inherit the environment, and `.env` does not replace what is in it.
+    # Worker processes inherit the environment, and `.env` does not override it.
     given = {
         name: value for name, value in vars(options).items() if name in Settings.model_fields and value is not None
     }

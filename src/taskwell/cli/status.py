@@ -19,5 +19,5 @@ class CommandFailed(Exception):
 
 
 def discard_output() -> None:
-    """Discards further standard output, after its reader has ended. Otherwise Python reports an error at exit."""
+    """Discards further standard output. Call this when its reader has ended; otherwise Python reports an error at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

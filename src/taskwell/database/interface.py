@@ -1,4 +1,4 @@
-"""The interface: everything that the rest of the service knows about a database.
+"""The interface of a database: the rest of the service knows nothing else about it.
 
 A statement is prepared once, at start, and then run by the names of its parameters. Each run is one statement that
 commits by itself. There is no ORM session, no transaction to forget, no second round trip.
@@ -52,8 +52,8 @@ class Database(Protocol):
     def prepare(self, statement: Executable, *, repeatable: bool = False) -> Query:
         """Compiles `statement`, a SQLAlchemy Core statement whose values are all named parameters.
 
-        If the connection is lost before the reply arrives, nobody knows whether the statement ran. It is then run once
-        more if it reads, or if it is `repeatable`, because a second run changes nothing.
+        If the connection is lost before the reply arrives, nobody knows whether the statement ran. The statement then runs
+        once more if it only reads, or if it is `repeatable`, which means that a second run changes nothing.
 
         Raises:
             NotBoundToOwnerError: a part of the statement that touches users' rows is not bound to the owner.
@@ -75,7 +75,7 @@ class CompiledStatement:
     names: tuple[str, ...]
 
     def arguments(self, parameters: Mapping[str, object]) -> list[object]:
-        """Returns the values in the driver's order. A missing name is a `KeyError`."""
+        """Returns the values in the driver's order. Raises `KeyError` if one is missing."""
         return [parameters[name] for name in self.names]
 
 
@@ -104,7 +104,7 @@ def _naming(dialect: DefaultDialect) -> _Naming:
 
 
 def compile_for_owner(statement: Executable, dialect: DefaultDialect) -> CompiledStatement:
-    """Compiles a statement that every database prepares for requests.
+    """Compiles a statement for requests, and checks that it touches only the owner's rows.
 
     Raises:
         NotBoundToOwnerError: a part of the statement that touches users' rows is not bound to the owner.

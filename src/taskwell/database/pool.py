@@ -1,8 +1,8 @@
-"""A small pool of connections to PostgreSQL that outlives them.
+"""A small pool of connections to PostgreSQL, which replaces connections that break.
 
-The connection that was used last is taken first, so the others can be idle. There is no ping before a connection is used: it would
-be a round trip, and asyncpg knows by itself when a connection was closed. A statement that fails nevertheless is retried if that does
-no harm; see docs/adr/0007-retry-only-what-is-safe-to-repeat.md.
+The pool reuses the most recently used connection first, so the others can be idle. It does not ping a connection before use: that
+would be a round trip, and asyncpg knows when a connection was closed. A statement that fails nevertheless is retried if that does no
+harm; see docs/adr/0007-retry-only-what-is-safe-to-repeat.md.
 """
 
 import asyncio
@@ -29,12 +29,13 @@ CLOSE_SECONDS = 0.5
 TRUSTED_SECONDS = 10
 SILENCE_SECONDS = 2.5
 
-# Requests wait for a server that wakes or restarts. Once it has been away for longer, each request fails at once.
+# Requests wait this long for a server that wakes or restarts. After that, each request tries to connect once and then fails.
 OUTAGE_SECONDS = 3
 FIRST_PAUSE_SECONDS = 0.05
 LAST_PAUSE_SECONDS = 0.4
 
-# After an outage every request finds its connection lost. This many reconnect at once; the others reuse those connections.
+# After an outage every request finds its connection lost. At most this many requests connect at the same time; the others then
+# reuse those connections.
 CONNECTING_AT_ONCE = 5
 
 # Network address translators drop a silent connection without telling either side: Azure's after 240 seconds, Amazon's after 350
@@ -62,7 +63,7 @@ class PooledConnection:
 
     @property
     def idle_seconds(self) -> float:
-        """How long the connection has not been used."""
+        """Seconds since the connection was last used."""
         return time.monotonic() - self.used_at
 
     @property
@@ -104,18 +105,18 @@ class PooledConnection:
 
     async def close(self) -> None:
         """Cancels the running statement and closes the connection, within half a second, whatever the network does."""
-        # asyncpg aborts a connection that it cannot close in good order.
+        # asyncpg aborts a connection that it cannot close cleanly.
         with suppress(Exception):
             await self.driver.close(timeout=CLOSE_SECONDS)
 
 
 class Pool:
-    """At most `maximum` connections, made by `connect`, which raises the driver's exceptions."""
+    """Holds at most `maximum` connections. `connect` opens one, and raises the driver's exceptions."""
 
     def __init__(self, connect: Callable[[], Awaitable[PooledConnection]], minimum: int, maximum: int) -> None:
         self._connect = connect
         self._minimum = minimum
-        # Each slot holds a connection, or None until one is made.
+        # Each slot holds a connection, or None until one is opened.
         self._slots: WaitingList[PooledConnection | None] = WaitingList([None] * maximum)
         self._connecting = asyncio.Semaphore(CONNECTING_AT_ONCE)
         self._away_since = self._failed_at = -math.inf
@@ -166,7 +167,8 @@ class Pool:
 
     def _give_back(self, connection: PooledConnection | None) -> None:
         if connection and connection.awaits_reply:
-            # The caller does not wait for the closing. The slot does, so there are never more connections than slots.
+            # The caller does not wait until the connection is closed. The slot does, so there are never more connections than
+            # slots.
             closing = asyncio.create_task(self._close_and_give_back(connection))
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
@@ -197,7 +199,7 @@ class Pool:
             pause = min(2 * pause, LAST_PAUSE_SECONDS)
 
     def _terminate_older_than(self, lost: PooledConnection) -> None:
-        """Terminates connections that were idle for even longer than `lost`: the same event has ended them."""
+        """Terminates connections that were idle for even longer than `lost`: the same event has probably broken them."""
         for idle in self._slots.idle:
             if idle and idle.used_at <= lost.used_at:
                 idle.driver.terminate()
@@ -214,7 +216,7 @@ class Pool:
         async with self._connecting:
             slots = self._slots.idle
             if slots and (idle := slots[-1]) and idle.usable:
-                # Another caller gave a connection back meanwhile.
+                # Meanwhile, another caller has given a connection back.
                 slots.pop()
                 slots.insert(0, None)
                 return idle

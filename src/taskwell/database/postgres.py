@@ -26,7 +26,7 @@ async def connect(url: PostgresURL) -> asyncpg.Connection:
     """Opens a connection.
 
     Raises:
-        DatabaseError: the server cannot be reached within two seconds, or refuses.
+        DatabaseError: the server cannot be reached within two seconds, or refuses the connection.
     """
     with translated:
         return await _connect(url)
@@ -49,7 +49,7 @@ async def _connect(url: PostgresURL) -> asyncpg.Connection:
 
 @cache
 def _tls(url: PostgresURL) -> ssl.SSLContext | SSLMode:
-    """Returns how to encrypt the connection. asyncpg looks for certificates where libpq does; this uses the system's."""
+    """Returns how to encrypt the connection. asyncpg looks for authorities where libpq does; this uses the system's."""
     if url.sslmode not in ("verify-ca", "verify-full"):
         return url.sslmode
     try:
@@ -78,7 +78,7 @@ async def keeps_names(url: PostgresURL, connection: asyncpg.Connection) -> bool:
 
 
 async def is_pooled(connection: asyncpg.Connection) -> bool:
-    """Returns whether a pooler is in between. A pooler gives its clients process numbers of its own, not the server's."""
+    """Returns whether the connection leads through a pooler, which gives clients its own process numbers, not the server's."""
     process = await connection.fetchval("SELECT pg_backend_pid()", timeout=CONNECT_SECONDS)
     return bool(process != connection.get_server_pid())
 

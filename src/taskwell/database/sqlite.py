@@ -1,7 +1,7 @@
-"""SQLite, the embedded default, through the standard library.
+"""SQLite, through the standard library.
 
-There are two connections, each with a worker thread: SQLite has a single writer anyway, and in WAL mode a reader never waits. A hop to
-a running thread costs less than a pool. The file is in WAL mode with `synchronous=FULL`, so an acknowledged write is on disk (https://www.sqlite.org/pragma.html#pragma_synchronous).
+There are two connections, each with a worker thread. SQLite has only one writer at a time, and in WAL mode a reader never waits for
+it. Passing work to a running thread costs less than a pool. The file is in WAL mode with `synchronous=FULL`, so an acknowledged write is on disk (https://www.sqlite.org/pragma.html#pragma_synchronous).
 """
 
 import asyncio
@@ -32,7 +32,7 @@ Convert = Callable[[object], object]
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Opens a connection on which each statement commits by itself, and an acknowledged write is on disk.
+    """Opens a connection. On it, each statement commits by itself, and an acknowledged write is on disk.
 
     Raises:
         DatabaseRefused: the file cannot be opened, or is not a database; the cause says why.
@@ -95,7 +95,7 @@ class Worker:
         self._thread.shutdown()
 
     async def fetch(self, sql: str, arguments: Sequence[object]) -> Sequence[tuple[object, ...]]:
-        """Runs one statement. Once begun, it also runs to its end if the caller has gone.
+        """Runs one statement. Once begun, it runs to its end, even if the caller is cancelled.
 
         Raises:
             Overloaded: earlier statements took two seconds; nothing was done.
@@ -131,7 +131,7 @@ class SQLiteDatabase:
         await self.writer.close()
 
     def prepare(self, statement: Executable, *, repeatable: bool = False) -> Query:
-        """Compiles `statement` for SQLite, which has no connection that could get lost."""
+        """Compiles `statement` for SQLite. It is never repeated, because SQLite's connections cannot get lost."""
         del repeatable
         worker = self.reader if statement.is_select else self.writer
         return _SQLiteQuery(worker, compile_for_owner(statement, _DIALECT), _converters(statement))

@@ -14,7 +14,7 @@ _PREFLIGHT = "access-control-request-method"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _REQUEST_HEADERS = (
     *("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID", "X-Request-ID"),
-    # Browser libraries of OpenTelemetry and Sentry add these to every request, and without them no request leaves.
+    # Browser libraries of OpenTelemetry and Sentry add these to every request. The browser sends none that is not allowed.
     *("traceparent", "tracestate", "baggage", "sentry-trace"),
 )
 _RESPONSE_HEADERS = (
@@ -36,8 +36,8 @@ class CORS(CORSMiddleware):
             allow_methods=_METHODS,
             allow_headers=_REQUEST_HEADERS,
             expose_headers=_RESPONSE_HEADERS,
-            # Browsers that ask for this, when a page from a public address calls a private one, fail if the preflight is
-            # refused for it. https://wicg.github.io/private-network-access/
+            # When a page from a public address calls a private one, some browsers ask for this in the preflight. Without
+            # it, the call fails. https://wicg.github.io/private-network-access/
             allow_private_network=True,
         )
         self._is_allowed = origin_matcher(origins)
@@ -47,7 +47,7 @@ class CORS(CORSMiddleware):
 
     @staticmethod
     def allow_explicit_origin(headers: MutableHeaders, origin: str) -> None:
-        # Starlette's own `allow_credentials` would also tell every other origin.
+        # Starlette's own `allow_credentials` would send this header to every other origin too.
         CORSMiddleware.allow_explicit_origin(headers, origin)
         headers["Access-Control-Allow-Credentials"] = "true"
 

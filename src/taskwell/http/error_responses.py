@@ -1,4 +1,4 @@
-"""How errors become responses: the one body, and the words of validation errors."""
+"""Turns errors into responses: the body that all errors share, and the wording of validation errors."""
 
 import json
 import logging
@@ -36,10 +36,10 @@ from taskwell.times import rfc3339
 
 logger = logging.getLogger("taskwell.problems")
 
-# "Not acceptable": RFC 9110, section 12.4.2.
+# A weight of 0 means "not acceptable" (RFC 9110, section 12.4.2).
 _WEIGHT_ZERO = re.compile(r";\s*q=0(\.0*)?$")
 
-# A body of 64 KiB can break thousands of rules. The first ones help; all of them would only make the response large.
+# A body of 64 KiB can break thousands of rules. A client needs the first ones; all of them would make the response large.
 MAX_VIOLATIONS = 20
 
 MAX_LOGGED_CAUSE = 2000
@@ -90,7 +90,7 @@ def error_response(request: Request, error: Problem | HTTPException) -> Response
 
 
 def _problem_of(request: Request, error: HTTPException) -> Problem:
-    """Returns the problem for what the framework raises by itself: unknown routes and methods."""
+    """Returns the problem for an exception of the framework, such as an unknown route or method."""
     match error.status_code:
         case 404:
             return NotFound("There is no such route.")
@@ -105,7 +105,7 @@ def _problem_of(request: Request, error: HTTPException) -> Problem:
 
 
 def _allowed_methods(request: Request) -> list[str]:
-    """Returns all methods of the path. Several routes can share a path; Starlette names the methods of the first."""
+    """Returns all methods of the path. If several routes share it, Starlette lists only the methods of the first."""
     methods: set[str] = set()
     # A mount adds its own prefix to `root_path`.
     root_path = request.scope.get("app_root_path", request.scope.get("root_path", ""))
@@ -193,7 +193,7 @@ def _printable(part: str | int) -> str | int:
 
 
 def printable(text: str, length: int) -> str:
-    """Returns the first `length` characters, escaped. Text that the client chose could be long, or forge a line of the log."""
+    """Returns the first `length` characters, escaped. Text that the client chose could be long, or forge a log line."""
     text = text[:length]
     if text.isprintable():
         return text
@@ -201,7 +201,7 @@ def printable(text: str, length: int) -> str:
 
 
 def _place(loc: Sequence[str | int]) -> str:
-    """Returns `title` for a member of the body, `body` for the whole body, and `query limit` and the like for the rest."""
+    """Returns `title` for a member of the body, `body` for the whole body, and otherwise a text such as `query limit`."""
     if loc[0] == "body" and len(loc) > 1:
         loc = loc[1:]
     return " ".join(str(part) for part in loc)

@@ -8,7 +8,7 @@ from typing import ParamSpec, TypeVar, cast
 from taskwell.errors import DatabaseError, LoadShed
 
 REQUEST_SECONDS = 5
-"""Time for a request's work once its body has arrived; the database is all that it waits for."""
+"""Time limit for a request's work, once its body has arrived. The work waits only for the database."""
 
 SECONDS_BETWEEN_LOG_LINES = 1
 
@@ -21,8 +21,8 @@ logger = logging.getLogger("taskwell.problems")
 class Deadline:
     """Cancels work after `seconds` and raises `error()`.
 
-    `asyncio.timeout` sets one timer for each use. This class sets one timer for all: since each use gets the same time,
-    those that began first end first. An instance belongs to one event loop, and a task uses it once at a time.
+    `asyncio.timeout` sets one timer for each use. This class sets one timer for all uses: each gets the same time, so
+    they expire in the order in which they began. Use an instance in one event loop, and once at a time in each task.
     """
 
     def __init__(self, seconds: float, error: Callable[[], Exception]) -> None:
@@ -40,7 +40,7 @@ class Deadline:
 
     async def run(self, work: Awaitable[T]) -> T:
         """Awaits `work`. After `seconds`, cancels it, waits until it has ended, and raises the error."""
-        # Finding the loop is a system call, and so is finding the task without it (until Python 3.12).
+        # Kept, because `get_running_loop` makes a system call; so does `current_task` without a loop, before Python 3.12.
         loop = self._loop = self._loop or asyncio.get_running_loop()
         task = cast("asyncio.Task[object]", asyncio.current_task(loop))
         self._ends[task] = end = loop.time() + self._seconds
@@ -49,7 +49,7 @@ class Deadline:
         try:
             return await work
         except asyncio.CancelledError:
-            # If somebody else has cancelled the task as well, that cancellation stands.
+            # If other code has cancelled the task too, that cancellation takes precedence.
             if task in self._expired and task.cancelling() == 1:
                 raise self._error() from None
             raise
@@ -74,8 +74,8 @@ class Deadline:
 class InFlight:
     """Runs at most `maximum` requests at once, each for at most five seconds, and sheds the rest.
 
-    More requests at once than the database can serve do not finish sooner; each only waits longer. A request counts from
-    the moment its body has arrived, so slow uploads do not keep others out. See
+    If more requests run than the database can serve, they do not finish sooner; each only waits longer. A request counts
+    from the moment its body has arrived, so slow uploads do not keep others out. See
     docs/adr/0009-shed-load-by-capping-requests-in-flight.md.
     """
 
@@ -89,7 +89,7 @@ class InFlight:
         return len(self._deadline)
 
     def require_capacity(self) -> None:
-        """Sheds the request if `maximum` requests are in flight. Called before the body is read, shedding costs little.
+        """Sheds the request if `maximum` requests are in flight. Call this before reading the body: then shedding is cheap.
 
         Raises:
             LoadShed: there is no capacity.

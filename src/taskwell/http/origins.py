@@ -1,4 +1,4 @@
-"""The origins of pages that may call the API, and which `Origin` headers they allow.
+"""The origins of pages that may call the API, and the `Origin` headers that match them.
 
 An entry is an origin as browsers send it (https://html.spec.whatwg.org/multipage/browsers.html#ascii-serialisation-of-an-origin),
 such as `https://app.example`, `http://localhost:3000` or `capacitor://localhost`. Or it is a pattern such as
@@ -40,7 +40,7 @@ def check_origin(entry: str) -> str:
     """Returns `entry` if it is an origin or a pattern.
 
     Raises:
-        ValueError: It is neither, so no `Origin` header could match it; or its pattern would admit anybody's pages.
+        ValueError: It is neither, so no `Origin` header could match it, or it is a pattern that admits anybody's pages.
     """
     if pattern := _PATTERN.fullmatch(entry):
         domain, port = pattern.groups()

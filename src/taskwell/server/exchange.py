@@ -18,7 +18,7 @@ _WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 
 
 class Connection(Protocol):
-    """What an exchange needs of its connection."""
+    """A connection, as an exchange uses it."""
 
     @property
     def default_headers(self) -> list[tuple[bytes, bytes]]:
@@ -35,15 +35,15 @@ class Connection(Protocol):
         ...
 
     async def drain(self) -> None:
-        """Returns when the client has read enough for more to be sent."""
+        """Waits until the client has read enough for more to be sent, or is gone."""
         ...
 
     def body_was_read(self) -> None:
-        """Notes that there is room for more of the body."""
+        """Reports that the application has read the body's bytes, so there is room for more."""
         ...
 
     def response_complete(self) -> None:
-        """Notes that the response was sent."""
+        """Reports that the whole response was sent."""
         ...
 
     def close(self) -> None:
@@ -59,7 +59,7 @@ class Exchange:
         self.keep_alive = keep_alive
         self.status = 0
         self.received = 0
-        """Bytes of the body that wait to be read by the application."""
+        """Number of the body's bytes that have arrived and that the application has not read."""
         self.is_whole = False
         """Whether the whole request has arrived."""
         self.is_complete = False
@@ -71,12 +71,12 @@ class Exchange:
         self._is_gone = False
         self._is_half_closed = False
         self._waiter: asyncio.Future[None] | None = None
-        # Of the response: its head until it is sent, and the rest of its body's length; None for a chunked body, -1 for one
-        # that the end of the connection ends.
+        # The response's head, until it is sent. Then the number of bytes that its body still lacks: None for a chunked body,
+        # -1 for a body that ends when the connection closes.
         self._head = b""
         self._remaining: int | None = 0
 
-    # --- what the connection tells
+    # --- called by the connection
 
     def add_body(self, body: bytes) -> None:
         """Adds a part of the body."""
@@ -90,7 +90,7 @@ class Exchange:
         self._wake()
 
     def half_close(self) -> None:
-        """Notes that the client sends nothing more. It may still read the response."""
+        """Notes that the client has closed its side. It may still read the response."""
         self._is_half_closed = True
         self._wake()
 
@@ -103,14 +103,14 @@ class Exchange:
         if self._waiter and not self._waiter.done():
             self._waiter.set_result(None)
 
-    # --- what the application does
+    # --- called by the application, and around it
 
     async def run(self, app: ASGIApp) -> None:
-        """Runs the application. A bug that it lets through ends the connection."""
+        """Runs the application. An exception that it does not catch closes the connection."""
         try:
             await app(self.scope, self.receive, self.send)
         except asyncio.CancelledError:
-            # The service stops, and its time to finish is up.
+            # The service is stopping, and the time for finishing requests is over.
             self._connection.close()
         except Exception:
             logger.exception("%s: the application failed", name_of(self.scope))
@@ -121,7 +121,7 @@ class Exchange:
                 self._connection.close()
 
     async def receive(self) -> Message:
-        """Returns the next part of the body, or that the client has disconnected."""
+        """Returns the next part of the body, or a message that the client has disconnected."""
         if self._expects_continue and not self.status:
             self._expects_continue = False
             self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -142,7 +142,7 @@ class Exchange:
         and one packet instead of two.
 
         Raises:
-            RuntimeError: the message does not fit the messages before it.
+            RuntimeError: the message is not allowed after the messages before it, or the response is malformed.
         """
         await self._connection.drain()
         if self._is_gone:
@@ -171,12 +171,13 @@ class Exchange:
                 lines.append(b"transfer-encoding: chunked\r\n")
             else:
                 self.keep_alive, self._remaining = False, -1
-        # A client that was not told to send its body, does not send it, or does: its next byte could mean either.
+        # A client that expects `100 Continue` and did not get it may send its body or leave it out. So the next byte
+        # could belong to this body or to a new request.
         if self._expects_continue or self._connection.is_last or not self.keep_alive:
             self.keep_alive = False
             lines.append(b"connection: close\r\n")
         head = b"".join(lines)
-        # A line break in a header would begin another header, or another response.
+        # A line break in a header would start another header or another response.
         if not len(lines) == head.count(b"\n") == head.count(b"\r"):
             raise RuntimeError("a response header contains a line break")
         self._head = head + b"\r\n"

@@ -1,7 +1,8 @@
 """The server's HTTP/1.1 protocol (RFC 9112), on httptools' parser.
 
-A connection serves one request after the other. What a client can claim is bounded: the server does not read on while a whole
-request waits for its response, and it lets go of a client that sends a head or reads a response too slowly.
+A connection serves one request after the other. The memory and time that one client can use are bounded: the server stops
+parsing while a complete request waits for its response, and it disconnects a client that sends a head or reads a response too
+slowly.
 See docs/adr/0005-uvicorn-with-our-own-protocol.md.
 """
 
@@ -13,44 +14,42 @@ from typing import Any, cast
 from urllib.parse import unquote
 
 import httptools
-from starlette.responses import Response
 from starlette.types import ASGIApp, Scope
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from taskwell.errors import MalformedRequest
-from taskwell.http.error_responses import problem_response
 from taskwell.http.forwarded import TrustedProxies
-from taskwell.http.middleware import new_request_id
 from taskwell.server.exchange import Exchange
-from taskwell.telemetry.requests import UNKNOWN, name_of
+from taskwell.server.framing import check_framing, refusal
+from taskwell.telemetry.requests import UNKNOWN
 
 HEAD_SECONDS = 10
-"""Time for a request's head, from its first byte, or from the start of the connection."""
+"""Time limit for a request's head, from the start of the connection or, for later requests, from the head's first byte."""
 
 MAX_HEAD_BYTES = 64 * 1024
 
 UNREAD_SECONDS = 30
-"""A client that reads nothing of a response for this long is let go."""
+"""A client that reads nothing of a response for this long is disconnected."""
 
 LINGER_SECONDS = 10
 MAX_LINGER_BYTES = 1024 * 1024
-"""How much of a body the server reads and forgets after it has responded."""
+"""After a response, the server reads and discards at most this much of a body, for at most `LINGER_SECONDS`."""
 
 LAST_REQUEST_SECONDS = 1
 """When the service stops, an idle connection may send one more request within this time."""
 
 HALF_CLOSED_SECONDS = 1
-"""A client that sends nothing more is taken for gone after this time where the application asks, as a stream does."""
+"""A client that has closed its side may still read its response. After this time, `receive` reports it as disconnected, so
+that a long stream ends."""
 
 PAUSE_SECONDS = 0.1
-"""After a 503, the next request on the same connection waits. A client that retries at once would otherwise keep the
-process busy with shedding."""
+"""After a 503, the next request on the same connection waits for this long. Otherwise, clients that retry at once would keep
+the process busy with shedding."""
 
-# The parser is fed in pieces, so that few requests are parsed at once.
+# The parser gets the input in pieces of this size, so that few requests are parsed at once.
 _PIECE_BYTES = 4096
 
-# The application reads a body as it arrives; beyond this, the server waits for it.
+# The application reads a body while it arrives. If more than this is unread, the server stops parsing.
 _BODY_BUFFER_BYTES = 64 * 1024
 
 _WATCH_SECONDS = 5
@@ -80,7 +79,7 @@ class HTTPProtocol(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._addresses: dict[str, _Address | None] = {}
         self._is_behind_proxy = False
-        # Input: what was read and not parsed, the parser, and the head that it is parsing.
+        # Input: the bytes that were read but not parsed, the parser, and the head that it is parsing.
         self._unparsed: bytes = b""
         self._parser = self._new_parser()
         self._head_bytes = 0
@@ -88,18 +87,19 @@ class HTTPProtocol(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._is_head_complete = False
         self._is_replaying = False
-        # The exchange under way, or the last one; and those parsed behind it.
+        # The current exchange, or the last one, and those that were parsed after it.
         self._exchange: Exchange | None = None
         self._waiting: deque[Exchange] = deque()
         self._arriving: Exchange | None = None
-        # The service stops; or, for that or another reason, the connection ends after the requests that were read.
+        # Whether the service is stopping; and whether, for that or another reason, the connection closes after the requests that
+        # were read.
         self._is_stopping = False
         self._is_ending = False
-        self._is_resting = False
+        self._is_pausing = False
         self._is_refused = False
         self._is_lingering = False
-        self._forgotten_bytes = 0
-        # Time: when to close, unless something happens before.
+        self._discarded_bytes = 0
+        # When to close the connection, unless something happens before.
         self._closes_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
         # Output.
@@ -108,7 +108,7 @@ class HTTPProtocol(asyncio.Protocol):
 
     def _new_parser(self) -> httptools.HttpRequestParser:
         parser = httptools.HttpRequestParser(self)
-        # Bytes behind a request with `Connection: close` must not make that request an error.
+        # Bytes after a request with `Connection: close` must not turn that request into an error.
         parser.set_dangerous_leniencies(lenient_data_after_close=True)
         return parser
 
@@ -136,13 +136,13 @@ class HTTPProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._is_lingering:
-            self._forget(len(data))
+            self._discard(len(data))
             return
         self._unparsed += data
         self._parse()
 
     def eof_received(self) -> bool:
-        """Keeps the connection open, if a whole request waits for its response (RFC 9112, section 9.6)."""
+        """Keeps the connection open if a complete request waits for its response (RFC 9112, section 9.6)."""
         if self._is_lingering or self._is_between_requests or self._arriving:
             for exchange in self._unfinished():
                 exchange.disconnect()
@@ -167,8 +167,8 @@ class HTTPProtocol(asyncio.Protocol):
 
     @property
     def _must_wait(self) -> bool:
-        """Whether the input must wait for the application."""
-        if self._is_resting or self._is_refused or self._waiting:
+        """Whether parsing must wait for the application, or for the pause after a 503, or has ended."""
+        if self._is_pausing or self._is_refused or self._waiting:
             return True
         exchange = self._exchange
         if exchange is None or exchange.is_complete:
@@ -179,7 +179,7 @@ class HTTPProtocol(asyncio.Protocol):
         while self._unparsed and not self._must_wait and not self._transport.is_closing():
             piece, self._unparsed = self._unparsed[:_PIECE_BYTES], self._unparsed[_PIECE_BYTES:]
             if self._arriving and self._arriving.is_complete:
-                self._forget(len(piece))
+                self._discard(len(piece))
             self._head_bytes += len(piece)
             try:
                 self._parser.feed_data(piece)
@@ -191,7 +191,7 @@ class HTTPProtocol(asyncio.Protocol):
                 self._head_bytes = 0
             elif self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse()
-        # A stop waits for what was read, not for what a client goes on sending.
+        # When the service stops, it responds to what was read. It does not wait for what a client sends after that.
         if self._unparsed or (self._is_ending and not self._is_between_requests and not self._arriving):
             self._transport.pause_reading()
             return
@@ -200,10 +200,10 @@ class HTTPProtocol(asyncio.Protocol):
             self._close_at(self._loop.time() + HEAD_SECONDS)
 
     def _ignore_upgrade(self, rest: bytes) -> None:
-        """Goes on behind the head of a request that offers another protocol (RFC 9110, section 7.8).
+        """Continues after the head of a request that offers another protocol (RFC 9110, section 7.8).
 
-        The parser takes everything behind such a head for the other protocol. A new one, which is told how the body is
-        framed, goes on reading HTTP.
+        The parser treats everything after such a head as data of the other protocol. So a new parser gets the headers that
+        frame the body, and continues reading HTTP.
         """
         self._parser = self._new_parser()
         framing = [header for header in self._headers if header[0] in (b"content-length", b"transfer-encoding")]
@@ -226,7 +226,7 @@ class HTTPProtocol(asyncio.Protocol):
             self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # Fields behind a body are of no use here.
+        # Header fields after a body (trailers) are ignored.
         if not self._is_replaying and self._arriving is None:
             self._headers.append((name.lower(), value))
 
@@ -236,7 +236,7 @@ class HTTPProtocol(asyncio.Protocol):
         self._is_head_complete = True
         version = self._parser.get_http_version()
         headers = self._headers
-        expects_continue = _check_framing(version, self._parser.get_method(), headers)
+        expects_continue = check_framing(version, self._parser.get_method(), headers)
         url = httptools.parse_url(self._url)
         raw_path: bytes = url.path or b"/"
         scope: Scope = {
@@ -269,7 +269,7 @@ class HTTPProtocol(asyncio.Protocol):
 
     @property
     def _client(self) -> _Address | None:
-        """The address of the client, with the port 0 if a proxy has told it."""
+        """The address of the client, with port 0 if it comes from the header of a proxy."""
         if self._is_behind_proxy and (client := self._proxies.client_of(self._headers)):
             return client, 0
         return self._addresses["client"]
@@ -299,7 +299,7 @@ class HTTPProtocol(asyncio.Protocol):
 
     @property
     def is_last(self) -> bool:
-        """Whether the connection closes after the exchange under way."""
+        """Whether the connection closes after the current exchange."""
         return self._is_ending and not self._waiting and not self._unparsed
 
     @property
@@ -314,12 +314,12 @@ class HTTPProtocol(asyncio.Protocol):
         task.add_done_callback(self._server.tasks.discard)
 
     def body_was_read(self) -> None:
-        """Parses on, if the input waited for the application to read the body."""
+        """Continues parsing, if it waited for the application to read the body."""
         if self._unparsed:
             self._parse()
 
     def response_complete(self) -> None:
-        """Goes on to the next request."""
+        """Continues with the next request, or closes the connection."""
         exchange = self._exchange
         self._server.total_requests += 1
         if exchange is None:
@@ -329,27 +329,27 @@ class HTTPProtocol(asyncio.Protocol):
         elif self._is_refused and not self._waiting:
             self._send_refusal()
         elif exchange.status == 503:  # noqa: PLR2004 - RFC 9110, section 15.6.4
-            self._is_resting = True
+            self._is_pausing = True
             self._loop.call_later(PAUSE_SECONDS, self._next)
         else:
             self._next()
 
     def _next(self) -> None:
-        self._is_resting = False
+        self._is_pausing = False
         if self._transport.is_closing():
             return
         if self._waiting:
             self._start(self._waiting.popleft())
             return
-        self._forgotten_bytes = 0
+        self._discarded_bytes = 0
         self._close_at(self._loop.time() + (LINGER_SECONDS if self._arriving else self._idle_seconds))
         if self._unparsed:
             self._parse()
 
-    # --- what is not HTTP
+    # --- input that is not HTTP
 
     def _refuse(self) -> None:
-        """Responds with 400, after the requests that came whole, and closes: the next byte has no meaning any more."""
+        """Responds with 400 after the complete requests before it, and closes, because the following bytes cannot be parsed."""
         self._is_refused = True
         self._unparsed = b""
         broken = self._arriving
@@ -362,7 +362,7 @@ class HTTPProtocol(asyncio.Protocol):
             self._send_refusal()
 
     def _send_refusal(self) -> None:
-        response = _refusal(self._refused)
+        response = refusal(self._refused)
         headers = [*self.default_headers, *response.raw_headers]
         lines = b"".join(b"%b: %b\r\n" % header for header in headers)
         self.write(b"HTTP/1.1 400 Bad Request\r\n" + lines + b"\r\n" + bytes(response.body))
@@ -370,13 +370,13 @@ class HTTPProtocol(asyncio.Protocol):
 
     @property
     def _refused(self) -> Scope:
-        """What is known about the broken request."""
+        """A scope with the known parts of the broken request."""
         scope: Scope = {
             "type": "http",
             "method": UNKNOWN,
             "raw_path": b"",
             "headers": [],
-            # A proxy's header may be missing in half a head.
+            # An incomplete head may lack the header of the proxy.
             "client": self._client if self._is_head_complete else self._addresses["client"],
         }
         if self._arriving:
@@ -394,7 +394,7 @@ class HTTPProtocol(asyncio.Protocol):
             self._transport.write(data)
 
     async def drain(self) -> None:
-        """Returns when the client has read enough, or is gone."""
+        """Waits until the client has read enough for more to be sent, or is gone."""
         while self._writable:
             await asyncio.shield(self._writable)
 
@@ -408,7 +408,7 @@ class HTTPProtocol(asyncio.Protocol):
             self._writable = None
 
     def _watch_unread(self, last_progress: float) -> None:
-        """Lets go of a client that reads nothing."""
+        """Disconnects a client that reads nothing."""
         unread = self._transport.get_write_buffer_size()
         if unread == 0 or self not in self._server.connections:
             return
@@ -421,7 +421,7 @@ class HTTPProtocol(asyncio.Protocol):
             return
         self._loop.call_later(min(seconds, _WATCH_SECONDS), self._watch_unread, last_progress)
 
-    # --- the end
+    # --- closing
 
     def close(self) -> None:
         """Closes the connection once everything is sent."""
@@ -430,7 +430,7 @@ class HTTPProtocol(asyncio.Protocol):
             self._watch_unread(self._loop.time())
 
     def _linger(self) -> None:
-        """Ends the output and forgets further input. To close at once would reset the connection, and lose the response."""
+        """Ends the output and discards further input. Closing at once would reset the connection, and the response could get lost."""
         self._is_lingering = True
         self._unparsed = b""
         if self._transport.is_closing():
@@ -440,9 +440,9 @@ class HTTPProtocol(asyncio.Protocol):
         self._close_at(self._loop.time() + (LAST_REQUEST_SECONDS if self._is_stopping else LINGER_SECONDS))
         self._watch_unread(self._loop.time())
 
-    def _forget(self, size: int) -> None:
-        self._forgotten_bytes += size
-        if self._forgotten_bytes > MAX_LINGER_BYTES:
+    def _discard(self, size: int) -> None:
+        self._discarded_bytes += size
+        if self._discarded_bytes > MAX_LINGER_BYTES:
             self._transport.abort()
 
     def _close_at(self, time: float) -> None:
@@ -450,17 +450,17 @@ class HTTPProtocol(asyncio.Protocol):
         if self._timer is None or self._timer.when() > time:
             if self._timer:
                 self._timer.cancel()
-            self._timer = self._loop.call_at(time, self._look_at_the_clock)
+            self._timer = self._loop.call_at(time, self._check_time)
 
-    def _look_at_the_clock(self) -> None:
+    def _check_time(self) -> None:
         self._timer = None
         if self._closes_at <= self._loop.time():
             self.close()
         elif self._closes_at < math.inf:
-            self._timer = self._loop.call_at(self._closes_at, self._look_at_the_clock)
+            self._timer = self._loop.call_at(self._closes_at, self._check_time)
 
     def shutdown(self) -> None:
-        """Stops: responds to what was accepted, gives an idle client a moment for one more request, then closes."""
+        """Stops: responds to the accepted requests, gives an idle client a moment for one more, then closes."""
         self._is_stopping = self._is_ending = True
         if self._is_lingering or (self._is_between_requests and not self._arriving):
             self._close_at(min(self._closes_at, self._loop.time() + LAST_REQUEST_SECONDS))
@@ -469,42 +469,10 @@ class HTTPProtocol(asyncio.Protocol):
         self._watch_unread(self._loop.time())
 
 
-def _check_framing(version: str, method: bytes, headers: list[tuple[bytes, bytes]]) -> bool:
-    """Refuses what servers and proxies could understand differently. Returns whether the client waits for a 100 Continue.
-
-    Raises:
-        ValueError: the version is unknown, an HTTP/1.1 request has no Host or two (RFC 9112, section 3.2), a transfer
-            coding is not chunked (section 6.1), or the client takes the server for a proxy.
-    """
-    hosts, expects_continue = 0, False
-    for name, value in headers:
-        if name == b"host":
-            hosts += 1
-        elif name == b"expect":
-            expects_continue = value.lower() == b"100-continue"
-        elif name == b"transfer-encoding" and (value.lower() != b"chunked" or version == "1.0"):
-            raise ValueError
-    if version not in ("1.0", "1.1") or method == b"CONNECT" or hosts > 1 or (version == "1.1" and not hosts):
-        raise ValueError
-    return expects_continue
-
-
 def _address(transport: asyncio.BaseTransport, key: str) -> _Address | None:
     address: object = transport.get_extra_info(key)
     if not isinstance(address, tuple):
         return None
     host, port, *_ = cast("tuple[str, int]", address)
-    # How a socket for both writes the addresses of IPv4.
+    # A socket for both IPv4 and IPv6 writes IPv4 addresses with this prefix.
     return host.removeprefix("::ffff:") if "." in host else host, port
-
-
-def _refusal(scope: Scope) -> Response:
-    request_id = new_request_id()
-    scope["state"] = {"request_id": request_id}
-    problem = MalformedRequest("This is not a valid HTTP/1.1 request, or its head is larger than 64 KiB.")
-    logger.info("%s %s %s: %s", name_of(scope), problem.status, problem.code, problem.detail)
-    response = problem_response(scope, problem)
-    response.headers["X-Request-ID"] = request_id
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Connection"] = "close"
-    return response

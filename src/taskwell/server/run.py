@@ -1,4 +1,4 @@
-"""Serving the application over HTTP, in one process or in several."""
+"""Serves the application over HTTP in one process. `taskwell.server.workers` runs several."""
 
 import asyncio
 import gc
@@ -20,7 +20,7 @@ from taskwell.server.protocol import HTTPProtocol
 from taskwell.settings import Settings
 
 STOP_SECONDS = 10
-"""When the process is told to stop, requests in flight may finish within this time."""
+"""Time for requests in flight to finish when the process stops."""
 
 CLOSE_SECONDS = 2
 """Connections that are still open after that have this long to send what is written."""
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 async def check_database(settings: Settings) -> None:
-    """Refuses to serve from a database with another schema. A server that cannot be reached may still come up.
+    """Refuses to serve from a database with another schema. If PostgreSQL cannot be reached, only warns: it may recover.
 
     Raises:
         NotMigrated: the database has another schema than this version's.
@@ -73,7 +73,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def url_of(listener: socket.socket) -> str:
-    """Returns the URL under which a browser on this machine reaches `listener`."""
+    """Returns the URL at which a browser on this machine reaches `listener`."""
     host: str
     host, port, *_ = listener.getsockname()
     return "http://" + _address(_LOOPBACK_OF_ALL.get(host, host), port)
@@ -87,14 +87,14 @@ def serve(settings: Settings, listener: socket.socket, on_start: Callable[[], No
     """Serves in this process until SIGTERM or Ctrl-C. Calls `on_start` once it accepts requests."""
     app = create_app(settings)
     # The objects that exist now are permanent. Without this, the garbage collector examines them again and again, and
-    # requests wait for it for 50 ms.
+    # requests wait for 50 ms each time.
     gc.collect()
     gc.freeze()
     Server(app, settings, on_start).run([listener])
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, with our protocol. A stop loses no request that was accepted."""
+    """uvicorn's server, with our protocol. Stopping it loses no accepted request."""
 
     def __init__(self, app: FastAPI, settings: Settings, on_start: Callable[[], None] = lambda: None) -> None:
         proxies = TrustedProxies(settings.TASKWELL_FORWARDED_ALLOW_IPS)
@@ -139,7 +139,7 @@ class Server(uvicorn.Server):
             await asyncio.sleep(0.05)
 
     async def _accept_backlog(self, listener: socket.socket) -> None:
-        """Closing a listening socket resets the connections in its backlog, so none may be left in it."""
+        """Accepts all connections in the backlog, because closing a listening socket resets them."""
         create_protocol = partial(self._new_protocol, self.config, self.server_state, self.lifespan.state)
         # Another reference, which stays open while the event loop closes its own.
         with listener.dup() as backlog:

@@ -1,4 +1,4 @@
-"""Serving in several processes: starting them, replacing one that dies, and stopping them without losing a request."""
+"""Serves in several processes: starts them, replaces one that dies, and stops them without losing a request."""
 
 import logging
 import multiprocessing
@@ -17,16 +17,16 @@ from taskwell.settings import Settings
 from taskwell.telemetry.logs import start_logging
 
 RESTART_SECONDS = 0.5
-"""A worker process that dies is replaced after this pause, so that one that always dies costs little."""
+"""Pause before a worker process that died is replaced, so that workers that keep dying use little CPU."""
 
 logger = logging.getLogger(__name__)
 
-# A fork would copy the threads' locks in any state.
+# A fork would copy locks that other threads hold, and the copies would never be released.
 _context = multiprocessing.get_context("spawn")
 
 
 def serve_with_workers(listener: socket.socket, count: int, on_start: Callable[[], None]) -> None:
-    """Serves in `count` worker processes until SIGTERM or Ctrl-C. Each one reads the settings from the environment.
+    """Serves in `count` worker processes until SIGTERM or Ctrl-C. Each worker reads the settings from the environment.
 
     Calls `on_start` once all of them accept requests.
 
@@ -57,7 +57,8 @@ def serve_with_workers(listener: socket.socket, count: int, on_start: Callable[[
                 if worker.process.sentinel in ended:
                     workers[index] = worker.replaced(listener)
     finally:
-        # The workers' own references are then the last ones, and each accepts what waits in the kernel before it closes its own.
+        # Now only the workers have references to the listener. Each accepts the connections that wait in the kernel before it
+        # closes its own reference.
         listener.close()
         for worker in workers:
             worker.process.terminate()
@@ -66,7 +67,7 @@ def serve_with_workers(listener: socket.socket, count: int, on_start: Callable[[
 
 
 class _Worker:
-    """A worker process, started."""
+    """A worker process. Creating one starts it."""
 
     def __init__(self, listener: socket.socket) -> None:
         self.has_started: Event = _context.Event()
@@ -74,10 +75,10 @@ class _Worker:
         self.process.start()
 
     def replaced(self, listener: socket.socket) -> "_Worker":
-        """Returns a new worker for this one, which has died.
+        """Starts a worker in place of this one, which has died.
 
         Raises:
-            OSError: it had not started, and neither would another one.
+            OSError: this worker died before it accepted requests, and another one would too.
         """
         self.process.join()
         if not self.has_started.is_set():
@@ -88,7 +89,7 @@ class _Worker:
 
 
 def _work(listener: socket.socket, has_started: Event) -> None:
-    """Serves in a worker process, which ends when the process that started it is gone, killed or not."""
+    """Serves in a worker process. It stops when its parent process has ended, even if the parent was killed."""
     if parent := multiprocessing.parent_process():
         threading.Thread(target=_end_after, args=[parent], daemon=True).start()
     settings = Settings.read(os.environ)

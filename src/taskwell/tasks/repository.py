@@ -11,10 +11,10 @@ from taskwell.tasks import statements
 from taskwell.tasks.schemas import TaskCreate, TaskListResponse, TaskPatch, TaskResponse, TaskUpdate
 from taskwell.times import rfc3339
 
-# How often a change is retried when another request writes the same task between its two statements.
+# How often a change is tried, if each time another request writes the same task between the change's two statements.
 MAX_ATTEMPTS = 3
 
-# `MEMBERS`, and then what is for the service alone.
+# The columns of `MEMBERS`, then those that only the service uses.
 _PublicRow = tuple[int, str, str, str | None, bool, datetime, datetime, *tuple[object, ...]]
 
 
@@ -68,7 +68,7 @@ class TaskRepository:
             try:
                 rows = await self._get_created(owner=owner, creation_key=key)
             except Overloaded as problem:
-                # The task exists, so this must not say that nothing was done.
+                # The task exists, so the error must not say that nothing was done.
                 raise DatabaseError(cause=problem.cause) from problem
         return _stored(rows[0])
 
@@ -98,7 +98,7 @@ class TaskRepository:
             stored = await self.get(owner, task_id)
             if values.items() <= stored.task.items():
                 return stored
-        raise Overloaded(cause="other requests changed the task between each two statements")
+        raise Overloaded(cause=f"in {MAX_ATTEMPTS} attempts, another request changed the task at the same time")
 
     async def delete(self, owner: UserId, task_id: int) -> Stored:
         """Deletes a task. Returns it with the revision of the deletion.
@@ -126,7 +126,7 @@ def _task(row: Row) -> TaskResponse:
         "title": title,
         "description": description,
         "complete": complete,
-        # orjson writes no fraction for a whole second, and then texts would not sort as times do.
+        # orjson writes no fraction for a whole second, and then timestamps would not sort correctly as text.
         "created_at": created_at if created_at.microsecond else rfc3339(created_at),
         "updated_at": updated_at if updated_at.microsecond else rfc3339(updated_at),
     }

@@ -17,7 +17,7 @@ MAX_OFFSET = 2**31 - 1
 
 
 class State(TypedDict):
-    """What these functions need from the lifespan."""
+    """The part of the lifespan's state that these functions need."""
 
     tasks: TaskRepository
 

@@ -46,7 +46,7 @@ class Fetched:
     url: str
     status: int = 0
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
-    answered_at: float = 0
+    responded_at: float = 0
     seconds: float = 0
     body: bytes = b""
     keys: Mapping[str, Key] = field(default_factory=dict[str, Key])
@@ -84,7 +84,7 @@ async def _fetch(url: str) -> Fetched:
     fetched = Fetched(url.partition("?")[0])
 
     async def note(response: httpx2.Response) -> None:
-        fetched.status, fetched.headers, fetched.answered_at = response.status_code, response.headers, time.time()
+        fetched.status, fetched.headers, fetched.responded_at = response.status_code, response.headers, time.time()
 
     async with httpx2.AsyncClient(mounts=DIRECTLY, event_hooks={"response": [note]}) as client:
         began = time.perf_counter()
@@ -139,7 +139,7 @@ def _clock(fetched: Fetched) -> list[Finding]:
     try:
         if "age" in fetched.headers:
             raise ValueError
-        ahead = fetched.answered_at - parsedate_to_datetime(fetched.headers["date"]).timestamp()
+        ahead = fetched.responded_at - parsedate_to_datetime(fetched.headers["date"]).timestamp()
     except (KeyError, ValueError):
         return [Finding("warn", "clock", "the auth server's response has no usable Date to compare with", _CLOCK)]
     # The Date header has whole seconds.

@@ -1,4 +1,4 @@
-"""Checks that the database is reachable, the right one, and reached in a safe way."""
+"""Checks that the database can be reached safely, and that it has this version's schema."""
 
 import sqlite3
 import ssl

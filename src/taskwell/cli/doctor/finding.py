@@ -9,7 +9,7 @@ _MAX_SHOWN = 200
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was checked, the result and, if something is wrong, how to fix it."""
+    """The subject of a check, the result and, if something is wrong, how to fix it."""
 
     mark: Literal["ok", "warn", "fail"]
     subject: str
@@ -22,7 +22,7 @@ class Finding:
 
 
 def shown(value: object) -> str:
-    """Returns foreign text that is safe to print: JSON in ASCII, without control characters, cut after 200 characters."""
+    """Returns `value` as text that is safe to print: JSON in ASCII, without control characters, cut after 200 characters."""
     text = json.dumps(value)
     return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."
 

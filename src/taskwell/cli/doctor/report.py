@@ -20,7 +20,7 @@ NOT_GIVEN = Finding(
 
 
 async def report(first: Finding, settings: Settings, token: str | None, say: Say) -> bool:
-    """Reports `first`, then each finding as soon as it is made. Returns whether no check failed."""
+    """Reports `first`, then each finding as soon as its check ends. Returns True if no check failed."""
     say(str(first))
     marks = [first.mark]
     for findings in (examine_database(settings), examine_auth(settings, token)):

@@ -32,7 +32,7 @@ _REFUSALS: dict[Cause, tuple[str, str]] = {
     ),
     Cause.AUDIENCE: (
         "its aud is {aud}, but must be {audiences}",
-        "if that stands for this service, set JWT_AUDIENCE to it; otherwise, get a token for this service",
+        "if that audience is this service, set JWT_AUDIENCE to it; otherwise, get a token for this service",
     ),
     Cause.USER: (
         "its user_id is {user_id} and its sub is {sub}, which name no usable user",
@@ -89,7 +89,7 @@ def _claimed(header: Members, claims: Members) -> str:
 
 
 def _time(value: object) -> str:
-    """Returns a number as the time it stands for, and anything else as JSON."""
+    """Returns a number as a time in UTC, and anything else as JSON."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return shown(value)
     try:
@@ -123,7 +123,7 @@ def _refused(error: InvalidToken, header: Members, claims: Members, settings: Se
 
 
 def _other_mode(alg: object, settings: Settings) -> str:
-    """Returns the remedy for a token of the other mode. The check that refuses such a token would be misleading."""
+    """Returns the remedy for a token of the other mode. The name of the check that refuses it would be misleading."""
     if settings.BETTER_AUTH_SECRET:
         return _KEY_SET_NEEDED if alg in list(ASYMMETRIC_ALGORITHMS) else ""
     return _SECRET_NEEDED if str(alg).startswith("HS") else ""
