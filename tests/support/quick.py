@@ -4,12 +4,15 @@ It leaves out tests on PostgreSQL, tests that are marked `slow`, and modules tha
 """
 
 import os
+import subprocess
+from types import ModuleType
 
 import pytest
 
 from support.servers import ENVIRONMENT, WANTED
 
-PROGRAMS = {f"support.{name}" for name in ("better_auth", "npm", "pgbouncer", "postgres", "process")}
+STARTERS = ("better_auth", "browser", "nginx", "npm", "pgbouncer", "postgres", "process")
+"""Modules of `support` that start programs."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -27,5 +30,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _is_quick(test: pytest.Function) -> bool:
     parameters = test.callspec.params.values() if hasattr(test, "callspec") else ()
-    starts_programs = any(getattr(name, "__module__", None) in PROGRAMS for name in vars(test.module).values())
-    return not (starts_programs or test.get_closest_marker("slow") or WANTED.keys() & {*map(str, parameters)})
+    slow = test.get_closest_marker("slow") or _starts_programs(test.module)
+    return not (slow or WANTED.keys() & {*map(str, parameters)})
+
+
+def _starts_programs(module: ModuleType) -> bool:
+    starters = {f"support.{name}" for name in STARTERS}
+    return any(value is subprocess or getattr(value, "__module__", None) in starters for value in vars(module).values())

@@ -22,6 +22,9 @@ from taskwell.settings import Settings
 STOP_SECONDS = 10
 """Time for requests in flight to finish when the process stops."""
 
+CLOSE_SECONDS = 2
+"""Connections that are still open after that have this long to send what is written."""
+
 _LOOPBACK_OF_ALL = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound to
 
 logger = logging.getLogger(__name__)
@@ -123,6 +126,17 @@ class Server(uvicorn.Server):
         for listener in sockets or ():
             await self._accept_backlog(listener)
         await super().shutdown(sockets)
+        await self._close_connections()
+
+    async def _close_connections(self) -> None:
+        """Closes connections that are still open when the time for a stop is up, or they would outlive the event loop."""
+        connections = self.server_state.connections
+        for connection in list(connections):
+            cast("HTTPProtocol", connection).close()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + CLOSE_SECONDS
+        while connections and loop.time() < deadline:  # noqa: ASYNC110 - the set of connections has no event
+            await asyncio.sleep(0.05)
 
     async def _accept_backlog(self, listener: socket.socket) -> None:
         """Accepts all connections in the backlog, because closing a listening socket resets them."""
