@@ -45,7 +45,7 @@ ALIASES = {"JWT_SECRET_KEY", "BETTER_AUTH_PUBLIC_KEY_URL"}
             ["JWT_SECRET_KEY: is the development secret"],
         ),
         (WITHOUT_SECRET | {"JWT_SECRET_KEY": "hunter2"}, ["JWT_SECRET_KEY: is shorter than 32 bytes"]),
-        ({"JWT_SECRET_KEY": SECRET + "hunter2"}, ["JWT_SECRET_KEY: is an alias of BETTER_AUTH_SECRET"]),
+        ({"JWT_SECRET_KEY": SECRET + "hunter2"}, ["JWT_SECRET_KEY: contradicts BETTER_AUTH_SECRET"]),
         ({"BETTER_AUTH_URL": "https://app.example"}, ["BETTER_AUTH_URL: contradicts BETTER_AUTH_SECRET"]),
         (
             WITHOUT_SECRET | {"JWT_SECRET_KEY": SECRET, "JWT_JWKS_URL": "https://app.example"},
@@ -203,7 +203,7 @@ def test_the_url_of_better_auth_determines_key_set_issuer_and_audience(
         ({"BETTER_AUTH_PUBLIC_KEY_URL": "http://k.example"}, "BETTER_AUTH_PUBLIC_KEY_URL: must begin with https://"),
         (
             {"JWT_JWKS_URL": "https://a.example", "BETTER_AUTH_PUBLIC_KEY_URL": "https://b.example"},
-            "BETTER_AUTH_PUBLIC_KEY_URL: is an alias of JWT_JWKS_URL",
+            "BETTER_AUTH_PUBLIC_KEY_URL: contradicts JWT_JWKS_URL",
         ),
         (
             {"BETTER_AUTH_URL": "", "JWT_JWKS_URL": "https://k.example", "JWT_AUDIENCE": "a"},
