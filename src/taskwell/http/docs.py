@@ -34,7 +34,7 @@ class _Assets(StaticFiles):
         self._redoc = (directory / _REDOC).read_bytes().replace(b"https://cdn.redoc.ly/redoc/logo-mini.svg", b"data:,")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Starlette's response to an unsatisfiable range is not in the shape of our errors. A server may ignore Range
+        # Starlette's response to an unsatisfiable range does not have the body of our errors. A server may ignore Range
         # (RFC 9110, section 14.2).
         headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
         await super().__call__({**scope, "headers": headers}, receive, send)
@@ -51,7 +51,7 @@ class _Assets(StaticFiles):
 
 
 def add(app: FastAPI) -> None:
-    """Adds /openapi.json, the pages /docs and /redoc that show it, and `GET /`, which says where they are.
+    """Adds /openapi.json, the pages /docs and /redoc that show it, and `GET /`, which links to them.
 
     All addresses in the responses begin with the prefix of the proxy.
     """

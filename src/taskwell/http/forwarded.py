@@ -77,10 +77,10 @@ class TrustedProxies:
         return self._is_trusted(_parsed(peer.partition("%")[0])) if self._networks else False
 
     def client_of(self, headers: Headers) -> str | None:
-        """Returns the client's address from the headers of a trusted proxy, or None if they do not tell it.
+        """Returns the client's address from the headers of a trusted proxy, or None if the headers do not contain it.
 
         A proxy that sets one of the two headers may pass on the other one as the client sent it. If both are there and
-        contradict each other, neither counts.
+        contradict each other, both are ignored.
         """
         lists: list[str] = []
         elements: list[str] = []

@@ -31,7 +31,7 @@ CLIENT_CLOSED_REQUEST = 499
 class RequestMiddleware:
     """Gives each request an id, routes HEAD as GET, removes the prefix of a proxy, and adds a line to the access log.
 
-    The prefix is `root_path`; `first_segments` are those of the service's own paths.
+    The prefix is `root_path`; `first_segments` are the first path segments of the service's routes.
     """
 
     def __init__(self, app: ASGIApp, *, root_path: str = "", first_segments: Container[str] = ()) -> None:
@@ -75,7 +75,7 @@ class RequestMiddleware:
 
 
 class LastResort:
-    """Turns a bug into a 500 of the one shape. No exception reaches the server, which would drop the connection."""
+    """Turns a bug into a 500 with the body of every error. No exception reaches the server, which would drop the connection."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -1,8 +1,8 @@
-"""Path segments, cut before they are decoded.
+"""Path segments: the path is split first and decoded afterwards.
 
 A user's identifier is opaque and may contain a slash, which a client sends as `%2F`. Starlette routes on the decoded
 path, where that slash has become a boundary. So the middleware makes the router see the path as it was sent, and the
-convertor here decodes each segment after the cut (RFC 3986, section 2.4).
+convertor here decodes each segment after the path was split (RFC 3986, section 2.4).
 """
 
 import re
@@ -61,7 +61,7 @@ def check_root_path(root_path: str) -> str:
 
 
 def remove_root_path(scope: Scope, root_path: str, first_segments: Container[str]) -> None:
-    """Removes `root_path` from the path that the router sees, if the proxy has passed it on, and notes it in the scope.
+    """Removes `root_path` from the path that the router sees, if the proxy has passed it on, and stores it in the scope.
 
     A proxy may also have removed it. The path then seldom begins like `root_path`, but it can: behind `/api`, the tasks
     of a user begin with `/api` in both cases. So it is removed only in front of one of the service's `first_segments`.

@@ -1,8 +1,8 @@
 """The access log: one line for each request, written in batches every tenth of a second.
 
-One `logging` record for each line took a quarter of a request's time outside the database. So a finished request is only
-noted, and a batch of lines becomes one record. A process that stops writes the lines that remain. One that is killed,
-or told to stop twice, loses them.
+One `logging` record for each line took a quarter of a request's time outside the database. So the log
+collects finished requests, and writes a batch of lines as one record. A process that stops writes the remaining lines. A
+process that is killed, or signalled twice, loses them.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ class AccessLog:
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
 
-    def note(  # noqa: PLR0913, PLR0917 - an object for them would take time in every request
+    def note(  # noqa: PLR0913, PLR0917 - an object that holds them would cost time in every request
         self, request_id: str, client: str, method: str, raw_path: bytes, status: int, seconds: float
     ) -> None:
         """Adds a request that has ended."""

@@ -1,4 +1,4 @@
-"""How log lines name the request that they are about: its id, the client's address, the method and the path."""
+"""How a log line names its request: the request's id, the client's address, the method and the path."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Create the tables, and the rule by which a write takes its user's next revision.
+"""Create the tables, and the function or triggers that give each write its user's next revision.
 
 Revision ID: 0001
 Revises:
