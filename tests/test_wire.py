@@ -6,7 +6,7 @@ import re
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.client import HTTPResponse
 from io import BytesIO
@@ -18,7 +18,7 @@ import httpx2
 import pytest
 
 from support.problem import assert_problem
-from support.service import Client, Service, sign
+from support.service import Client, Service, running, sign
 from taskwell.server import protocol
 from taskwell.server.exchange import Exchange
 
@@ -378,3 +378,20 @@ def test_a_response_header_cannot_hold_a_line_break() -> None:
     start = {"type": "http.response.start", "status": 200, "headers": [(b"location", b"/\r\nset-cookie: a=b")]}
     with pytest.raises(RuntimeError, match="line break"):
         asyncio.run(exchange.send(start))
+
+
+def test_an_idle_connection_is_kept_for_the_time_of_the_setting_and_then_closed(
+    new_database_url: Callable[[str], str],
+) -> None:
+    url = new_database_url("sqlite")
+    with (
+        running("sqlite", DATABASE_URL=url, TASKWELL_KEEP_ALIVE_SECONDS="1") as service,
+        _connect(service) as connection,
+    ):
+        for _ in range(2):
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK\r\n")
+            idle_since = time.monotonic()
+            time.sleep(0.5)
+        assert connection.recv(1) == b""
+        assert time.monotonic() - idle_since > 0.9
