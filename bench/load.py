@@ -22,7 +22,7 @@ _seeds = count(1)
 
 @dataclass(frozen=True)
 class Result:
-    """What wrk reports about a run; the percentiles are in milliseconds."""
+    """Results of a run, as wrk reports them. The percentiles are in milliseconds."""
 
     completed: int
     sent: int

@@ -38,7 +38,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure, and for how long."""
+    """The servers to measure, and the time for each."""
 
     peers: Sequence[str]
     workloads: Sequence[str]

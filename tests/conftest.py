@@ -1,4 +1,4 @@
-"""What every test uses: a database of each kind, a service on each, and users of it.
+"""Fixtures of every test: a database of each kind, a service on each, and its users.
 
 A new user per test isolates the tests from each other, so all tests share a service and run in parallel.
 """

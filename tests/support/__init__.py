@@ -1,1 +1,1 @@
-"""What the tests use and is not a test: clients, servers, and tools around them."""
+"""Clients, servers and tools that the tests share."""

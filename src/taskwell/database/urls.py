@@ -204,7 +204,7 @@ def _tls(parameters: dict[str, str], host: str) -> _TLS:
     is_local = host in _LOOPBACK or host.startswith("/")
     sslmode: SSLMode = _one_of(SSL_MODES, "sslmode", parameters.get("sslmode", "disable" if is_local else "require"))
     root = parameters.get("sslrootcert")
-    # libpq has the same rule: whoever names a certificate authority wants certificates verified.
+    # libpq has the same rule: a certificate authority is named in order to verify certificates.
     if root is not None and parameters.get("sslmode", "require") == "require":
         sslmode = "verify-full" if root == "system" else "verify-ca"
     if root is not None and sslmode in ("disable", "allow", "prefer"):

@@ -48,7 +48,7 @@ class WaitingList(Generic[T]):
             raise
 
     def give(self, item: T, *, to_be_taken_last: bool = False) -> None:
-        """Gives an item back: to the caller who has waited longest, if there is one."""
+        """Gives an item back. The caller that has waited longest gets it."""
         while self._waiting:
             promised = self._waiting.popleft()
             if not promised.done():

@@ -1,1 +1,1 @@
-"""What operators see of the service: the log and the access log."""
+"""The log and the access log."""
