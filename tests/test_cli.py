@@ -20,7 +20,7 @@ import jwt
 import pytest
 
 from support.daemon import can_unshare, enter_user_namespace
-from support.process import COMMAND, WAIT_SECONDS, environment, production, run, serving
+from support.process import COMMAND, WAIT_SECONDS, environment, production, run, run_after, serving
 from support.rows import execute
 from support.service import SECRET
 from taskwell.cli.development import development_secret
@@ -294,16 +294,7 @@ def test_serve_does_not_create_a_database_at_a_mistyped_path(tmp_path: Path) -> 
 
 
 def _run_without_rights_of_root(folder: Path, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [COMMAND, *arguments],
-        cwd=folder,
-        env=environment(**settings),
-        capture_output=True,
-        text=True,
-        timeout=WAIT_SECONDS,
-        check=False,
-        preexec_fn=enter_user_namespace if os.geteuid() == 0 else None,
-    )
+    return run_after(enter_user_namespace if os.geteuid() == 0 else None, folder, *arguments, **settings)
 
 
 @pytest.mark.parametrize("command", ["serve", "migrate", "doctor"])

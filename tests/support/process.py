@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,13 @@ def environment(**settings: str) -> dict[str, str]:
 
 def run(folder: Path, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
     """Runs `taskwell` in `folder` until it exits."""
+    return run_after(None, folder, *arguments, **settings)
+
+
+def run_after(
+    prepare: Callable[[], None] | None, folder: Path, *arguments: str, **settings: str
+) -> "subprocess.CompletedProcess[str]":
+    """Runs `taskwell` in `folder` until it exits. The new process first calls `prepare`."""
     return subprocess.run(
         [COMMAND, *arguments],
         cwd=folder,
@@ -35,6 +42,7 @@ def run(folder: Path, *arguments: str, **settings: str) -> "subprocess.Completed
         text=True,
         timeout=WAIT_SECONDS,
         check=False,
+        preexec_fn=prepare,
     )
 
 
