@@ -23,6 +23,7 @@ from support.rows import execute
 from support.service import SECRET
 from taskwell.database import sqlite
 from taskwell.database.schema import SCHEMA
+from taskwell.database.schema import FUNCTIONS_SCHEMA
 from taskwell.database.urls import SQLiteURL, parse_database_url
 from taskwell.errors import DatabaseError
 from taskwell.migrations import HEAD, runner
@@ -105,7 +106,7 @@ def test_a_migration_can_be_undone_and_done_again(
     if content:
         content(migrated)
     runner.run(url, lambda config: command.downgrade(config, to))
-    assert (definitions(migrated) != before) == (to == "base")
+    assert definitions(migrated) != before
     assert runner.upgrade(url)
     assert definitions(migrated) == before
     execute(migrated, insert())
@@ -377,6 +378,9 @@ def test_a_version_table_that_does_not_fit_is_explained(
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert message in done.stderr
     assert execute(migrated, "SELECT version_num FROM alembic_version") == before
+    if migrated.startswith("postgres"):
+        # With its functions, a version could serve on the schema of a newer one.
+        execute(migrated, f"DROP SCHEMA {FUNCTIONS_SCHEMA} CASCADE")
     served = run(tmp_path, "serve", "--port", "0", DATABASE_URL=migrated, BETTER_AUTH_SECRET=SECRET)
     assert served.returncode == 1
     assert ("Run: taskwell migrate" if "DELETE" in change else message) in served.stderr

@@ -11,6 +11,7 @@ import pytest
 from support.process import Server, production, serving
 from support.relay import Relay
 from support.rows import execute
+from taskwell.database.schema import FUNCTIONS_SCHEMA
 from taskwell.database.urls import PostgresURL, parse_database_url
 from taskwell.migrations.runner import upgrade
 
@@ -74,10 +75,18 @@ def test_a_service_survives_an_outage_of_its_database(database: str, tmp_path: P
         assert "Traceback" not in server.log.read_text()
 
 
+def test_a_service_goes_on_when_a_newer_version_has_migrated_the_database(database: str, tmp_path: Path) -> None:
+    execute(database, "UPDATE alembic_version SET version_num = '9999'")
+    with serving(tmp_path, **production(database)) as server:
+        wait_for_readiness(server, 200)
+        server.client("alice").create()
+
+
 def test_a_service_whose_schema_is_changed_says_what_to_run(database: str, tmp_path: Path) -> None:
     with serving(tmp_path, **production(database)) as server:
         wait_for_readiness(server, 200)
         execute(database, "UPDATE alembic_version SET version_num = '9999'")
+        execute(database, f"DROP SCHEMA {FUNCTIONS_SCHEMA} CASCADE")
         assert "Run the newer version" in str(wait_for_readiness(server, 503)["detail"])
         execute(database, "DELETE FROM alembic_version")
         assert "Run: taskwell migrate" in str(server.http.get("/health/ready").json()["detail"])

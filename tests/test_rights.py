@@ -13,11 +13,12 @@ from support.process import production, run
 from support.relay import Relay
 from support.rows import execute
 from support.service import running
-from taskwell.database.schema import SCHEMA
+from taskwell.database.schema import FUNCTIONS_SCHEMA, SCHEMA
 from taskwell.migrations.check import FUNCTIONS, TABLE_RIGHTS, schema_revision
 
 VERSION_TABLE = f"{SCHEMA}.{schema_revision.get_final_froms()[0]}"
 RIGHTS = [f"{right} ON {table}" for table, rights in TABLE_RIGHTS.items() for right in rights]
+RIGHTS += [f"USAGE ON SCHEMA {FUNCTIONS_SCHEMA}"]
 RIGHTS += [f"EXECUTE ON FUNCTION {function}" for function in FUNCTIONS]
 
 
@@ -34,9 +35,7 @@ class Role:
             self._run(f"REVOKE EXECUTE ON FUNCTION {function} FROM PUBLIC")
         for right in [*RIGHTS, f"SELECT ON {VERSION_TABLE}"]:
             self._run(f"GRANT {right} TO {self.name}")
-        schema, dot, _ = VERSION_TABLE.rpartition(".")
-        if dot:
-            self._run(f"GRANT USAGE ON SCHEMA {schema} TO {self.name}")
+        self._run(f"GRANT USAGE ON SCHEMA {SCHEMA} TO {self.name}")
 
     def revoke(self, right: str) -> None:
         self._run(f"REVOKE {right} FROM {self.name}")
@@ -79,7 +78,7 @@ def test_a_missing_right_makes_the_service_unready_and_is_logged(
 
 
 def test_the_doctor_names_every_missing_right(role: Role, tmp_path: Path) -> None:
-    missing = RIGHTS[1:3] + RIGHTS[-1:]
+    missing = [RIGHTS[1], *RIGHTS[-2:]]
     for right in missing:
         role.revoke(right)
     done = run(tmp_path, "doctor", **production(role.url))

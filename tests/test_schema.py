@@ -16,6 +16,7 @@ from support.npm import require_packages
 from support.process import WAIT_SECONDS, run
 from support.rows import execute
 from support.service import running, use_every_endpoint
+from taskwell.database.schema import FUNCTIONS_SCHEMA, SCHEMA
 from taskwell.database.urls import parse_database_url
 from taskwell.migrations import HEAD
 from taskwell.migrations.runner import upgrade
@@ -44,8 +45,8 @@ def migrated(new_migrated_url: MakeDatabase) -> str:
 # --- beside other programs
 
 
-def test_a_new_database_has_nothing_of_ours_outside_the_schema(migrated: str) -> None:
-    assert {name.partition(".")[0] for name in objects(migrated)} == {"taskwell"}
+def test_a_new_database_has_nothing_of_ours_outside_the_schemas(migrated: str) -> None:
+    assert {name.partition(".")[0] for name in objects(migrated)} == {SCHEMA, FUNCTIONS_SCHEMA}
 
 
 FOREIGN = """
@@ -63,7 +64,7 @@ def test_tables_of_other_programs_with_our_names_do_not_matter(new_database_url:
         execute(url, statement)
     before = objects(url)
     assert run(tmp_path, "migrate", DATABASE_URL=url).stdout.endswith(f"revision {HEAD}.\n")
-    assert {name for name in objects(url) if not name.startswith("taskwell.")} == before
+    assert {name for name in objects(url) if not name.startswith("taskwell")} == before
     with running("postgres", migrate=False, DATABASE_URL=url) as service:
         use_every_endpoint(service.client())
         assert service.http.get("/health/ready").status_code == 200

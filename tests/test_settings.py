@@ -513,6 +513,8 @@ def test_every_setting_is_documented_with_its_default() -> None:
 def _as_documented(default: object) -> str:
     if default is PydanticUndefined:
         return "required"
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
     return f"`{default}`" if default not in (None, (), "") else "none"
 
 

@@ -63,7 +63,12 @@ def create_app(settings: Settings) -> FastAPI:
     """Returns the service as an ASGI application. It opens nothing before its lifespan begins."""
     database = database_from(settings)
     keys, key_resources = keys_from(settings)
-    state = State(tasks=TaskRepository(database), keys=keys, schema_revision=database.prepare(schema_revision))
+    state = State(
+        tasks=TaskRepository(database),
+        require_if_match=settings.TASKWELL_REQUIRE_IF_MATCH,
+        keys=keys,
+        schema_revision=database.prepare(schema_revision),
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[State]:

@@ -11,8 +11,11 @@
     ├── NotFound                 404  NOT_FOUND
     ├── MethodNotAllowed         405  METHOD_NOT_ALLOWED
     ├── RequestTimeout           408  REQUEST_TIMEOUT
+    ├── Gone                     410  GONE
+    ├── PreconditionFailed       412  PRECONDITION_FAILED
     ├── PayloadTooLarge          413  PAYLOAD_TOO_LARGE
     ├── UnsupportedMediaType     415  UNSUPPORTED_MEDIA_TYPE
+    ├── PreconditionRequired     428  PRECONDITION_REQUIRED
     ├── DatabaseError            500  DATABASE_ERROR
     │   ├── DatabaseRefused      500
     │   ├── NotMigrated          500
@@ -32,7 +35,12 @@ from typing import ClassVar, TypedDict
 TRY_AGAIN = "Try again in a moment."
 ASK_OPERATOR = "Ask the operator to correct the service's set-up."
 NO_FIELDS = "no_fields"
-"""The pydantic error type of a PATCH without fields. It becomes status 400; all other validation errors become 422."""
+MALFORMED_HEADER = "malformed_header"
+MALFORMED = {NO_FIELDS, MALFORMED_HEADER}
+"""The pydantic error types that become status 400: a PATCH without fields, and a header with a syntax error.
+
+All other validation errors become 422.
+"""
 
 
 class SettingsError(ValueError):
@@ -89,7 +97,7 @@ class InvalidRequest(Problem):
 
 
 class MalformedRequest(InvalidRequest):
-    """The request is not valid HTTP, its body is not JSON, a PATCH has no fields, or a CORS preflight is refused."""
+    """The request or a header has a syntax error, the body is not JSON, a PATCH has no fields, or a preflight is refused."""
 
     status = 400
     default_detail = "The request is malformed."
@@ -188,6 +196,38 @@ class RequestTimeout(Problem):
         return {"Connection": "close"}
 
 
+class Gone(Problem):
+    """The task that the request made has been deleted since."""
+
+    status = 410
+    code = "GONE"
+    default_detail = "The task that this Idempotency-Key created was deleted. Send a new key to create another one."
+
+
+class PreconditionFailed(Problem):
+    """The task is not as `If-Match` or `If-None-Match` demands. `current` and `etag` are the task as it is now."""
+
+    status = 412
+    code = "PRECONDITION_FAILED"
+    default_detail = (
+        "The task has changed since you read it. `current` and ETag show it as it is now: "
+        "apply your change to that, and send its ETag in If-Match."
+    )
+
+    def __init__(self, current: Mapping[str, object], etag: str) -> None:
+        super().__init__()
+        self.current = current
+        self.etag = etag
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"ETag": self.etag}
+
+    @property
+    def members(self) -> Mapping[str, object]:
+        return {"current": self.current}
+
+
 class PayloadTooLarge(Problem):
     """The body is larger than any valid body."""
 
@@ -202,6 +242,14 @@ class UnsupportedMediaType(Problem):
     status = 415
     code = "UNSUPPORTED_MEDIA_TYPE"
     default_detail = "Send JSON with the header Content-Type: application/json."
+
+
+class PreconditionRequired(Problem):
+    """The operator demands `If-Match` on every change and deletion of a task (RFC 6585, section 3)."""
+
+    status = 428
+    code = "PRECONDITION_REQUIRED"
+    default_detail = "Send If-Match with the ETag of the task that you read, or If-Match: * to accept any version."
 
 
 class DatabaseError(Problem):

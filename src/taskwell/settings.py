@@ -175,6 +175,9 @@ class Settings(BaseModel):
     TASKWELL_MAX_IN_FLIGHT: int = Field(default=50, ge=1, le=10_000)
     """Maximum number of requests that each process works on at once. More are shed with a 503."""
 
+    TASKWELL_REQUIRE_IF_MATCH: bool = False
+    """Whether changing or deleting a task needs the header `If-Match`, so that nobody overwrites a change unseen."""
+
     TASKWELL_KEEP_ALIVE_SECONDS: int = Field(default=75, ge=1, le=3600)
     """Time in seconds after which an idle connection is closed. Must be longer than the load balancer's idle timeout."""
 

@@ -1,10 +1,10 @@
 """The interface of a database: the rest of the service knows nothing else about it.
 
-A statement is prepared once, at start, and then run by the names of its parameters. Each run is one statement that
-commits by itself. There is no ORM session, no transaction to forget, no second round trip.
+A read is a statement; a write is a function. Both are prepared once, and then run by the names of their parameters, each in
+one round trip. There is no ORM session, no transaction to forget.
 """
 
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self, TypedDict, cast
@@ -26,16 +26,47 @@ OWNER = "owner"
 Row = Sequence[object]
 """A row of a result: its values, in the order of the statement's columns."""
 
+Values = Mapping[str, object]
+"""The values of parameters, by their names."""
+
 
 class NotBoundToOwnerError(ValueError):
     """A statement could touch rows of users other than its owner."""
 
 
+PrepareStep = Callable[[Executable], Callable[[Values], Sequence[Row]]]
+"""Prepares a statement that runs inside a write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A write, as each engine runs it, with the same outcome.
+
+    On PostgreSQL it is the function `name` of our schema, called with `parameters` in this order. On SQLite it is the
+    Python function that `build` returns; it takes the values, runs its prepared steps in one transaction, and returns the
+    row.
+
+    Both touch only rows of the owner. A function of PostgreSQL takes the owner first; the statements of `build` are
+    checked when they are prepared.
+
+    `repeatable` means that a second run with the same values changes nothing.
+    """
+
+    name: str
+    parameters: Sequence[str]
+    build: Callable[[PrepareStep], Callable[[Values], Row]]
+    repeatable: bool = False
+
+    def __post_init__(self) -> None:
+        if self.parameters[0] != OWNER:
+            raise NotBoundToOwnerError(f"the first parameter of {self.name} is not the owner")
+
+
 class Query(Protocol):
-    """A prepared statement."""
+    """A prepared statement or write."""
 
     def __call__(self, **parameters: object) -> Coroutine[object, object, Sequence[Row]]:
-        """Runs the statement and returns its rows. A write is committed and on disk before this returns.
+        """Runs it and returns its rows. A write is committed and on disk before this returns.
 
         The caller limits the time.
 
@@ -49,14 +80,24 @@ class Query(Protocol):
 class Database(Protocol):
     """A database, open while its context is entered."""
 
-    def prepare(self, statement: Executable, *, repeatable: bool = False) -> Query:
-        """Compiles `statement`, a SQLAlchemy Core statement whose values are all named parameters.
+    def prepare(self, statement: Executable) -> Query:
+        """Compiles `statement`, a SQLAlchemy Core SELECT whose values are all named parameters.
 
-        If the connection is lost before the reply arrives, nobody knows whether the statement ran. The statement then runs
-        once more if it only reads, or if it is `repeatable`, which means that a second run changes nothing.
+        If the connection is lost before the reply arrives, the statement runs once more.
 
         Raises:
             NotBoundToOwnerError: a part of the statement that touches users' rows is not bound to the owner.
+        """
+        ...
+
+    def prepare_write(self, write: Write) -> Query:
+        """Prepares `write`, which returns one row.
+
+        If the connection is lost before the reply arrives, nobody knows whether the write happened. It then runs once more
+        if it is repeatable.
+
+        Raises:
+            NotBoundToOwnerError: a statement of the write is not bound to the owner.
         """
         ...
 
@@ -74,7 +115,7 @@ class CompiledStatement:
     sql: str
     names: tuple[str, ...]
 
-    def arguments(self, parameters: Mapping[str, object]) -> list[object]:
+    def arguments(self, parameters: Values) -> list[object]:
         """Returns the values in the driver's order. Raises `KeyError` if one is missing."""
         return [parameters[name] for name in self.names]
 

@@ -11,8 +11,9 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.sql.base import Executable
 
 from taskwell.database.failures import UnusableRootCertificate, translated
-from taskwell.database.interface import CompiledStatement, Query, Row, compile_for_owner
+from taskwell.database.interface import CompiledStatement, Query, Row, Write, compile_for_owner
 from taskwell.database.pool import Pool, PooledConnection
+from taskwell.database.schema import FUNCTIONS_SCHEMA
 from taskwell.database.urls import PostgresURL, SSLMode
 
 CONNECT_SECONDS = 2
@@ -100,11 +101,15 @@ class PostgresDatabase:
     ) -> None:
         await self._pool.close()
 
-    def prepare(self, statement: Executable, *, repeatable: bool = False) -> Query:
+    def prepare(self, statement: Executable) -> Query:
         """Compiles `statement` for PostgreSQL."""
-        return _PostgresQuery(
-            self._pool, compile_for_owner(statement, _DIALECT), repeatable=repeatable or statement.is_select
-        )
+        return _PostgresQuery(self._pool, compile_for_owner(statement, _DIALECT), repeatable=True)
+
+    def prepare_write(self, write: Write) -> Query:
+        """Prepares the call of the function."""
+        arguments = ", ".join(f"${number}" for number in range(1, len(write.parameters) + 1))
+        call = f"SELECT * FROM {FUNCTIONS_SCHEMA}.{write.name}({arguments})"  # noqa: S608 - our own names
+        return _PostgresQuery(self._pool, CompiledStatement(call, tuple(write.parameters)), repeatable=write.repeatable)
 
 
 class _PostgresQuery:

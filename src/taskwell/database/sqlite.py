@@ -10,17 +10,21 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar, cast
 
+from sqlalchemy import BindParameter
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from sqlalchemy.sql import visitors
 from sqlalchemy.sql.base import Executable
-from sqlalchemy.sql.expression import ReturnsRows
+from sqlalchemy.sql.expression import ClauseElement, ReturnsRows
 
 from taskwell.database.failures import translated
 from taskwell.database.files import fault_behind, fault_of, unusable
-from taskwell.database.interface import CompiledStatement, Query, Row, compile_for_owner
+from taskwell.database.interface import Query, Row, Values, Write, compile_for_owner
+from taskwell.database.text import fold_case
 from taskwell.database.waiting_list import WaitingList
 
 BUSY_SECONDS = 5
@@ -50,6 +54,7 @@ def connect(path: Path) -> sqlite3.Connection:
         raise unusable(fault_behind(error, path)) from error
     connection.execute("PRAGMA synchronous = FULL")
     connection.create_function("one_microsecond_after", 1, _one_microsecond_after, deterministic=True)
+    connection.create_function("fold_case", 1, fold_case, deterministic=True)
     return connection
 
 
@@ -74,7 +79,7 @@ def _one_microsecond_after(stored: str) -> str:
 
 
 class Worker:
-    """A connection and its thread. It runs one statement at a time; the others wait for two seconds at most."""
+    """A connection and its thread. It runs one job at a time; the others wait for two seconds at most."""
 
     connection: sqlite3.Connection
 
@@ -94,17 +99,17 @@ class Worker:
         await self._run(self.connection.close)
         self._thread.shutdown()
 
-    async def fetch(self, sql: str, arguments: Sequence[object]) -> Sequence[tuple[object, ...]]:
-        """Runs one statement. Once begun, it runs to its end, even if the caller is cancelled.
+    async def run(self, job: Callable[[], T]) -> T:
+        """Runs `job`, which uses the connection. Once begun, it runs to its end, even if the caller is cancelled.
 
         Raises:
-            Overloaded: earlier statements took two seconds; nothing was done.
+            Overloaded: earlier jobs took two seconds; nothing was done.
             DatabaseError: the database failed, or another process held its lock for five seconds.
         """
         connection = await self._waiting_list.take()
         try:
             with translated:
-                return await self._run(lambda: connection.execute(sql, arguments).fetchall())
+                return await self._run(job)
         finally:
             self._waiting_list.give(connection)
 
@@ -130,28 +135,75 @@ class SQLiteDatabase:
         await self.reader.close()
         await self.writer.close()
 
-    def prepare(self, statement: Executable, *, repeatable: bool = False) -> Query:
-        """Compiles `statement` for SQLite. It is never repeated, because SQLite's connections cannot get lost."""
-        del repeatable
-        worker = self.reader if statement.is_select else self.writer
-        return _SQLiteQuery(worker, compile_for_owner(statement, _DIALECT), _converters(statement))
+    def prepare(self, statement: Executable) -> Query:
+        """Compiles `statement` for SQLite."""
+        return _SQLiteQuery(self.reader, _Statement(self.reader, statement))
+
+    def prepare_write(self, write: Write) -> Query:
+        """Prepares the steps of the write."""
+        return _SQLiteWrite(self.writer, write.build(partial(_Statement, self.writer)))
+
+
+class _Statement:
+    """A compiled statement, which runs on the worker's thread."""
+
+    def __init__(self, worker: Worker, statement: Executable) -> None:
+        self._worker = worker
+        self._compiled = compile_for_owner(statement, _DIALECT)
+        self._converters = _converters(statement)
+        self._to_stored = _to_stored(statement)
+
+    def __call__(self, values: Values) -> Sequence[Row]:
+        if self._to_stored:
+            values = {**values} | {name: convert(values[name]) for name, convert in self._to_stored.items()}
+        cursor = self._worker.connection.execute(self._compiled.sql, self._compiled.arguments(values))
+        return [[convert(value) for convert, value in zip(self._converters, row, strict=True)] for row in cursor]
 
 
 class _SQLiteQuery:
-    def __init__(self, worker: Worker, statement: CompiledStatement, converters: Sequence[Convert]) -> None:
+    def __init__(self, worker: Worker, statement: _Statement) -> None:
         self._worker = worker
         self._statement = statement
-        self._converters = converters
 
     async def __call__(self, **parameters: object) -> Sequence[Row]:
-        rows = await self._worker.fetch(self._statement.sql, self._statement.arguments(parameters))
-        return [[convert(value) for convert, value in zip(self._converters, row, strict=True)] for row in rows]
+        return await self._worker.run(lambda: self._statement(parameters))
+
+
+class _SQLiteWrite:
+    def __init__(self, worker: Worker, steps: Callable[[Values], Row]) -> None:
+        self._worker = worker
+        self._steps = steps
+
+    async def __call__(self, **parameters: object) -> Sequence[Row]:
+        return await self._worker.run(lambda: [self._in_transaction(parameters)])
+
+    def _in_transaction(self, parameters: Values) -> Row:
+        connection = self._worker.connection
+        # A transaction that begins by reading could not write once another process has written.
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            row = self._steps(parameters)
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.rollback()
+            raise
+        return row
 
 
 def _converters(statement: Executable) -> Sequence[Convert]:
     """Returns SQLAlchemy's conversion of each returned column, from the stored value to the Python one."""
     columns = cast("ReturnsRows", statement).exported_columns
     return [column.type.dialect_impl(_DIALECT).result_processor(_DIALECT, None) or _as_stored for column in columns]
+
+
+def _to_stored(statement: Executable) -> dict[str, Convert]:
+    """Returns SQLAlchemy's conversion of each parameter that has one, from the Python value to the stored one."""
+    found: dict[str, Convert | None] = {}
+    for element in visitors.iterate(cast("ClauseElement", statement)):
+        if isinstance(element, BindParameter):
+            parameter = cast("BindParameter[object]", element)
+            found[parameter.key] = parameter.type.dialect_impl(_DIALECT).bind_processor(_DIALECT)
+    return {name: convert for name, convert in found.items() if convert}
 
 
 def _as_stored(value: object) -> object:

@@ -28,6 +28,7 @@ class Function:
         self._path = [Parameter(field, "path") for field in dependant.path_params]
         self.query = [Parameter(field, "query") for field in dependant.query_params]
         self._headers = [Parameter(field, "header") for field in dependant.header_params]
+        self._header_names = {parameter.alias.lower().encode() for parameter in self._headers}
         self._body = [Parameter(field, "body") for field in dependant.body_params]
 
     def arguments(
@@ -45,7 +46,7 @@ class Function:
         for parameter in self.query:
             parameter.take(query, arguments, errors)
         if self._headers:
-            headers = _joined(request.scope["headers"])
+            headers = self._joined_headers(request.scope["headers"])
             for parameter in self._headers:
                 parameter.take(headers, arguments, errors)
         for parameter in self._body:
@@ -56,6 +57,15 @@ class Function:
             arguments[self.response_name] = response
         return arguments
 
+    def _joined_headers(self, headers: Headers) -> dict[str, str]:
+        """Returns the headers that are parameters. Repeated ones are joined into a list (RFC 9110, section 5.3)."""
+        joined: dict[str, str] = {}
+        for raw_name, raw_value in headers:
+            if raw_name in self._header_names:
+                name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+                joined[name] = f"{joined[name]}, {value}" if name in joined else value
+        return joined
+
 
 class Parameter:
     """A parameter of a function, and its place in the request."""
@@ -63,6 +73,7 @@ class Parameter:
     def __init__(self, field: ModelField, place: str) -> None:
         info = field.field_info
         self.alias = field.validation_alias or field.alias
+        self._given_as = self.alias.lower() if place == "header" else self.alias
         self._name = field.name
         self._loc: tuple[str, ...] = (place,) if place == "body" else (place, self.alias)
         self._required = info.is_required()
@@ -73,8 +84,8 @@ class Parameter:
 
     def take(self, given: Mapping[str, str], arguments: Arguments, errors: list[PydanticError]) -> None:
         """Sets the argument from `given`, or to its default."""
-        if self.alias in given:
-            self.validate_into(given[self.alias], arguments, errors)
+        if self._given_as in given:
+            self.validate_into(given[self._given_as], arguments, errors)
         elif self._required:
             errors.append({"type": "missing", "loc": self._loc, "msg": "Field required"})
         else:
@@ -87,12 +98,3 @@ class Parameter:
         except ValidationError as error:
             found = error.errors(include_url=False, include_context=False, include_input=False)
             errors.extend({"type": one["type"], "loc": (*self._loc, *one["loc"]), "msg": one["msg"]} for one in found)
-
-
-def _joined(headers: Headers) -> dict[str, str]:
-    """Returns the headers by lower-case name; repeated ones are joined into a list (RFC 9110, section 5.3)."""
-    joined: dict[str, str] = {}
-    for raw_name, raw_value in headers:
-        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-        joined[name] = f"{joined[name]}, {value}" if name in joined else value
-    return joined

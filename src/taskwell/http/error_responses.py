@@ -18,7 +18,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from taskwell.errors import (
-    NO_FIELDS,
+    MALFORMED,
     InternalError,
     InvalidRequest,
     LoadShed,
@@ -144,7 +144,7 @@ def invalid_request(errors: Sequence[PydanticError]) -> InvalidRequest:
     detail = "; ".join(f"{_place(violation['loc'])}: {violation['msg']}" for violation in violations)
     if len(errors) > MAX_VIOLATIONS:
         detail += f"; and {len(errors) - MAX_VIOLATIONS} more"
-    if any(error["type"] == NO_FIELDS for error in errors):
+    if any(error["type"] in MALFORMED for error in errors):
         return MalformedRequest(detail, violations)
     return UnprocessableRequest(detail, violations)
 
@@ -152,15 +152,16 @@ def invalid_request(errors: Sequence[PydanticError]) -> InvalidRequest:
 def unknown_parameter(name: str, known: Sequence[str]) -> UnprocessableRequest:
     """Returns the problem for a query parameter that the endpoint does not have."""
     msg = "is not a parameter of this endpoint, which has " + (_enumeration(known) or "none")
-    return _query_problem(name, msg, "extra_forbidden")
+    return invalid_parameter(name, msg, "extra_forbidden")
 
 
 def repeated_parameter(name: str) -> UnprocessableRequest:
     """Returns the problem for a query parameter that is given more than once."""
-    return _query_problem(name, "must be given once", "repeated")
+    return invalid_parameter(name, "must be given once", "repeated")
 
 
-def _query_problem(name: str, msg: str, kind: str) -> UnprocessableRequest:
+def invalid_parameter(name: str, msg: str, kind: str) -> UnprocessableRequest:
+    """Returns the problem for a query parameter; `kind` is the name of the rule that it breaks."""
     loc: list[str | int] = ["query", _printable(name)]
     return UnprocessableRequest(f"{_place(loc)}: {msg}", [{"loc": loc, "msg": msg, "type": kind}])
 

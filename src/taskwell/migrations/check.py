@@ -9,22 +9,31 @@ from sqlalchemy.sql.expression import ClauseElement
 from sqlalchemy.sql.functions import FunctionElement
 
 from taskwell.database.interface import Query
-from taskwell.database.schema import SCHEMA
+from taskwell.database.schema import FUNCTIONS_SCHEMA, SCHEMA
 from taskwell.errors import DatabaseError, DatabaseRefused, NotMigrated
-from taskwell.migrations import HEAD, why_not_migrated
+from taskwell.migrations import HEAD, is_newer, why_not_migrated
 from taskwell.tasks.tables import task, user_revision
 
 DEADLINE_SECONDS = 5
 
-# The rights that the service needs on PostgreSQL. docs/operations.md has the matching GRANT statements.
-TABLE_RIGHTS = {f"{SCHEMA}.{table.name}": ("SELECT", "INSERT", "UPDATE") for table in (task, user_revision)}
-FUNCTIONS = (f"{SCHEMA}.next_revision(text)",)
+# The rights that the service needs on PostgreSQL: it reads the tables, and only functions write them. docs/operations.md
+# has the matching GRANT statements.
+TABLE_RIGHTS = {f"{SCHEMA}.{table.name}": ("SELECT",) for table in (task, user_revision)}
+FUNCTIONS = tuple(
+    f"{FUNCTIONS_SCHEMA}.{function}"
+    for function in (
+        "create_task(text, text, bytea, text, text, boolean)",
+        "change_task(text, bigint, text, boolean, text, boolean, bigint[], bigint[])",
+        "delete_task(text, bigint, bigint[], bigint[])",
+        "fold_case(text)",
+    )
+)
 
 _MISSING_RIGHTS = "The service's database role lacks rights on Taskwell's tables or functions. The log lists them."
 
 
 class _missing_rights(FunctionElement[str]):  # noqa: N801 - written like an SQL function
-    """The rights that the current role lacks, comma-separated; empty if it lacks none."""
+    """The rights that the current role lacks, comma-separated; empty if it lacks none. NULL on SQLite, which has no roles."""
 
     inherit_cache = True
     type = String()
@@ -32,24 +41,31 @@ class _missing_rights(FunctionElement[str]):  # noqa: N801 - written like an SQL
 
 @compiles(_missing_rights, "postgresql")
 def _missing_rights_postgres(element: ClauseElement, compiler: SQLCompiler, **options: object) -> str:
-    # `to_regclass` returns NULL for a missing table, so the check reports a missing right instead of an SQL error.
-    checks = [
-        (f"has_table_privilege(to_regclass('{name}'), '{right}')", f"{right} ON {name}")
+    # `to_regclass` and the like return NULL for what is missing, so the check reports a missing right instead of an SQL error.
+    tables = [
+        _unless(f"has_table_privilege(to_regclass('{name}'), '{right}')", f"{right} ON {name}")
         for name, rights in TABLE_RIGHTS.items()
         for right in rights
     ]
-    checks += [
-        (f"has_function_privilege(to_regprocedure('{function}'), 'EXECUTE')", f"EXECUTE ON FUNCTION {function}")
+    functions = [
+        _unless(f"has_function_privilege(to_regprocedure('{function}'), 'EXECUTE')", f"EXECUTE ON FUNCTION {function}")
         for function in FUNCTIONS
     ]
-    cases = ", ".join(f"CASE WHEN {check} THEN NULL ELSE '{missing}' END" for check, missing in checks)
-    return f"concat_ws(', ', {cases})"
+    # Without the right to use a schema, even looking for a function in it is an error.
+    uses = f"has_schema_privilege(to_regnamespace('{FUNCTIONS_SCHEMA}'), 'USAGE')"
+    found = (
+        f"CASE WHEN {uses} THEN concat_ws(', ', {', '.join(functions)}) ELSE 'USAGE ON SCHEMA {FUNCTIONS_SCHEMA}' END"
+    )
+    return f"concat_ws(', ', {', '.join(tables)}, nullif({found}, ''))"
 
 
-# SQLite has no roles.
+def _unless(check: str, missing: str) -> str:
+    return f"CASE WHEN {check} THEN NULL ELSE '{missing}' END"
+
+
 @compiles(_missing_rights)
-def _no_missing_rights(element: ClauseElement, compiler: SQLCompiler, **options: object) -> str:
-    return "''"
+def _no_roles(element: ClauseElement, compiler: SQLCompiler, **options: object) -> str:
+    return "NULL"
 
 
 # One statement for both checks: reading the catalog's caches costs little beside the round trip.
@@ -59,6 +75,9 @@ schema_revision: Select[str, str] = select(_version.c.version_num, _missing_righ
 
 async def check_schema(schema_revision: Query) -> None:
     """Checks the schema's revision and, if `schema_revision` returns them as a second column, the missing rights.
+
+    A newer schema is accepted if it still has this version's functions: then a newer version has migrated the database, and
+    the processes of this one go on until they are replaced.
 
     Raises:
         NotMigrated: the database has another schema, or none.
@@ -71,7 +90,8 @@ async def check_schema(schema_revision: Query) -> None:
     except TimeoutError:
         raise DatabaseError(cause=f"no reply within {DEADLINE_SECONDS} s") from None
     found = [str(row[0]) for row in rows]
-    if found != [HEAD]:
+    missing = rows[0][1] if rows and len(rows[0]) > 1 else None
+    if found != [HEAD] and not (is_newer(found) and missing == ""):
         raise NotMigrated(why_not_migrated(found), cause=f"revision {found} instead of {HEAD}")
-    if missing := "".join(str(rights) for row in rows for rights in row[1:]):
+    if missing:
         raise DatabaseRefused(_MISSING_RIGHTS, cause=f"the role lacks {missing}")

@@ -1,21 +1,26 @@
-"""The tasks of one user at a time. Each method runs one statement and takes the owner first."""
+"""The tasks of one user at a time. Each method is one round trip and takes the owner first."""
 
+import hashlib
 import random
 from datetime import datetime
 from typing import NamedTuple, cast
 
-from taskwell.auth.tokens import UserId
-from taskwell.database.interface import Database, Row
-from taskwell.errors import DatabaseError, NotFound, Overloaded
-from taskwell.tasks import statements
-from taskwell.tasks.schemas import TaskCreate, TaskListResponse, TaskPatch, TaskResponse, TaskUpdate
-from taskwell.times import rfc3339
+import orjson
 
-# How often a change is tried, if each time another request writes the same task between the change's two statements.
-MAX_ATTEMPTS = 3
+from taskwell.auth.tokens import UserId
+from taskwell.database.interface import Database, Query, Row
+from taskwell.errors import Gone, NotFound, PreconditionFailed, UnprocessableRequest
+from taskwell.etags import ListState, Precondition, task_etag
+from taskwell.tasks import statements, writes
+from taskwell.tasks.schemas import MEMBERS, TaskCreate, TaskListResponse, TaskPatch, TaskResponse, TaskUpdate
+from taskwell.tasks.statements import PageShape, Sort
+from taskwell.tasks.writes import Outcome
+from taskwell.times import rfc3339
 
 # The columns of `MEMBERS`, then those that only the service uses.
 _PublicRow = tuple[int, str, str, str | None, bool, datetime, datetime, *tuple[object, ...]]
+
+_REUSED_KEY = "was used before, to create a task with other values; send a new key"
 
 
 class Stored(NamedTuple):
@@ -25,52 +30,86 @@ class Stored(NamedTuple):
     revision: int
 
 
-class StoredPage(NamedTuple):
-    """A page of tasks, and the owner's revision in the same snapshot; 0 before the owner's first write."""
+class Created(NamedTuple):
+    """A new task; or, if `replayed`, the task that the same request created before, as it is now."""
 
-    page: TaskListResponse
+    task: TaskResponse
     revision: int
+    replayed: bool
+
+
+class Position(NamedTuple):
+    """A place in a list: behind the task with this id, whose sort value is `value`."""
+
+    value: datetime | str | None
+    id: int
+
+
+class Page(NamedTuple):
+    """Which tasks a list shows. It begins after `after`, or skips `offset` tasks."""
+
+    complete: bool | None = None
+    q: str | None = None
+    sort: Sort | None = None
+    limit: int = 1000
+    offset: int = 0
+    after: Position | None = None
+
+
+class StoredPage(NamedTuple):
+    """A page of tasks, the state that it is part of, and where the next page begins, if there is one.
+
+    The page is None if the client knows this state already.
+    """
+
+    page: TaskListResponse | None
+    state: ListState
+    following: Position | None
 
 
 class TaskRepository:
     """The tasks in `database`. Tasks of other users do not exist here."""
 
     def __init__(self, database: Database) -> None:
-        # Repeatable, because a second run with the same creation key creates nothing.
-        self._create = database.prepare(statements.create_task, repeatable=True)
-        self._get_created = database.prepare(statements.get_created_task)
+        self._database = database
+        self._create = database.prepare_write(writes.create_task)
+        self._change = database.prepare_write(writes.change_task)
+        self._delete = database.prepare_write(writes.delete_task)
         self._get = database.prepare(statements.get_task)
-        self._change = database.prepare(statements.change_task)
-        self._delete = database.prepare(statements.delete_task)
-        self._list = database.prepare(statements.list_tasks(by_state=False))
-        self._list_by_state = database.prepare(statements.list_tasks(by_state=True))
+        self._lists: dict[PageShape, Query] = {}
 
-    async def list(self, owner: UserId, *, complete: bool | None, limit: int, offset: int) -> StoredPage:
-        """Returns a page of the owner's tasks, newest first, and the number of all tasks that match."""
-        if complete is None:
-            rows = await self._list(owner=owner, limit=limit, offset=offset)
-        else:
-            rows = await self._list_by_state(owner=owner, limit=limit, offset=offset, complete=complete)
-        task_id, *_, count, revision = rows[0]
+    async def list(self, owner: UserId, page: Page, known: ListState | None = None) -> StoredPage:
+        """Returns a page of the owner's tasks, and the number of all tasks that match.
+
+        If nothing has changed since the state `known`, returns no page and reads no task.
+        """
+        parameters: dict[str, object] = {"complete": page.complete, "q": page.q, "offset": page.offset}
+        if page.after:
+            parameters |= {"after_value": page.after.value, "after_id": page.after.id}
+        if known:
+            parameters |= {"known_revision": known.revision, "known_epoch": known.epoch}
+        # One more than shown, to see whether another page follows.
+        rows = await self._list(page, known)(owner=owner, limit=page.limit + 1, **parameters)
+        task_id, *_, count, revision, epoch = rows[0]
+        state = ListState(cast("int", revision), cast("int", epoch))
+        if count is None:
+            return StoredPage(None, state, None)
         # An empty page is one row without a task.
-        tasks = [_task(row) for row in rows] if task_id is not None else []
-        return StoredPage({"tasks": tasks, "count": cast("int", count)}, cast("int", revision))
+        shown = rows[: page.limit if task_id is not None else 0]
+        following = _position(shown[-1], page.sort) if len(rows) > page.limit else None
+        return StoredPage({"tasks": [_task(row) for row in shown], "count": cast("int", count)}, state, following)
 
-    async def create(self, owner: UserId, new: TaskCreate) -> Stored:
-        """Creates a task."""
-        # The key need not be secret, only unique.
-        key = f"{random.getrandbits(128):032x}"
-        rows = await self._create(
-            owner=owner, creation_key=key, title=new.title, description=new.description, complete=new.complete
+    def _list(self, page: Page, known: ListState | None) -> Query:
+        shape = PageShape(
+            by_state=page.complete is not None,
+            search=page.q is not None,
+            sort=page.sort,
+            follows=page.after is not None,
+            unless_known=known is not None,
         )
-        if not rows:
-            # The reply to the first run was lost, and the second run created nothing.
-            try:
-                rows = await self._get_created(owner=owner, creation_key=key)
-            except Overloaded as problem:
-                # The task exists, so the error must not say that nothing was done.
-                raise DatabaseError(cause=problem.cause) from problem
-        return _stored(rows[0])
+        if shape not in self._lists:
+            self._lists[shape] = self._database.prepare(statements.list_tasks(shape))
+        return self._lists[shape]
 
     async def get(self, owner: UserId, task_id: int) -> Stored:
         """Returns a task.
@@ -80,40 +119,99 @@ class TaskRepository:
         """
         rows = await self._get(owner=owner, id=task_id)
         if not rows:
-            raise NotFound("There is no such task.")
+            raise _not_found()
         return _stored(rows[0])
 
-    async def change(self, owner: UserId, task_id: int, changes: TaskUpdate | TaskPatch) -> Stored:
+    async def create(self, owner: UserId, new: TaskCreate, key: str | None = None) -> Created:
+        """Creates a task. With `key`, the same request creates only one task, however often it is sent.
+
+        Raises:
+            UnprocessableRequest: the owner has used this key for other values.
+            Gone: the task that this key created was deleted.
+        """
+        rows = await self._create(
+            owner=owner,
+            # A key of our own lets the database's part repeat a lost request. It need not be secret, only unique.
+            creation_key=key or f"{random.getrandbits(128):032x}",
+            creation_digest=_digest(new) if key else None,
+            title=new.title,
+            description=new.description,
+            complete=new.complete,
+        )
+        return Created(*_outcome(rows[0]), replayed=rows[0][-1] == "replayed")
+
+    async def change(
+        self, owner: UserId, task_id: int, changes: TaskUpdate | TaskPatch, precondition: Precondition
+    ) -> Stored:
         """Changes a task and returns it. A change to the values that the task already has is not a write.
 
         Raises:
             NotFound: the owner has no such task.
+            PreconditionFailed: the task is not as `precondition` demands.
         """
         values = changes.model_dump()
-        parameters = {"title": None, "description": None, "complete": None} | values
-        for _ in range(MAX_ATTEMPTS):
-            rows = await self._change(owner=owner, id=task_id, sets_description="description" in values, **parameters)
-            if rows:
-                return _stored(rows[0])
-            stored = await self.get(owner, task_id)
-            if values.items() <= stored.task.items():
-                return stored
-        raise Overloaded(cause=f"in {MAX_ATTEMPTS} attempts, another request changed the task at the same time")
+        rows = await self._change(
+            owner=owner,
+            id=task_id,
+            title=values.get("title"),
+            sets_description="description" in values,
+            description=values.get("description"),
+            complete=values.get("complete"),
+            if_match=precondition.if_match,
+            if_none_match=precondition.if_none_match,
+        )
+        return _outcome(rows[0])
 
-    async def delete(self, owner: UserId, task_id: int) -> Stored:
+    async def delete(self, owner: UserId, task_id: int, precondition: Precondition) -> Stored:
         """Deletes a task. Returns it with the revision of the deletion.
 
         Raises:
             NotFound: the owner has no such task.
+            PreconditionFailed: the task is not as `precondition` demands.
         """
-        rows = await self._delete(owner=owner, id=task_id)
-        if not rows:
-            raise NotFound("There is no such task.")
-        return _stored(rows[0])
+        rows = await self._delete(
+            owner=owner,
+            id=task_id,
+            if_match=precondition.if_match,
+            if_none_match=precondition.if_none_match,
+        )
+        return _outcome(rows[0])
+
+
+def _outcome(row: Row) -> Stored:
+    """Returns the task of a write's row, or raises the error that its outcome means."""
+    outcome = cast("Outcome", row[-1])
+    if outcome == "missing":
+        raise _not_found()
+    if outcome == "gone":
+        raise Gone
+    if outcome == "other_values":
+        raise UnprocessableRequest(
+            f"header Idempotency-Key: {_REUSED_KEY}",
+            [{"loc": ["header", "Idempotency-Key"], "msg": _REUSED_KEY, "type": "idempotency_key_reused"}],
+        )
+    task, revision = _stored(row)
+    if outcome == "stale":
+        times = {name: rfc3339(cast("datetime", row[MEMBERS.index(name)])) for name in ("created_at", "updated_at")}
+        raise PreconditionFailed({**task, **times}, task_etag(revision))
+    return Stored(task, revision)
+
+
+def _not_found() -> NotFound:
+    return NotFound("There is no such task.")
+
+
+def _digest(new: TaskCreate) -> bytes:
+    return hashlib.sha256(orjson.dumps([new.title, new.description, new.complete])).digest()
+
+
+def _position(row: Row, sort: Sort | None) -> Position:
+    value = row[MEMBERS.index(sort.removeprefix("-"))] if sort else None
+    return Position(cast("datetime | str | None", value), cast("int", row[0]))
 
 
 def _stored(row: Row) -> Stored:
-    return Stored(_task(row), cast("int", row[-1]))
+    return Stored(_task(row), cast("int", row[len(MEMBERS)]))
 
 
 def _task(row: Row) -> TaskResponse:

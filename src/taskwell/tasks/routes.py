@@ -2,24 +2,33 @@
 
 from typing import Annotated, TypedDict
 
-from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
-from pydantic import Field
+from fastapi import APIRouter, Body, Depends, Path, Request, Response
 
 from taskwell.auth.owner import Owner
+from taskwell.etags import Precondition, task_etag
+from taskwell.http.conditions import (
+    IdempotencyKey,
+    IfMatch,
+    IfNoneMatch,
+    IfNoneMatchOnWrite,
+    NotModified,
+    precondition,
+    unless_known,
+)
 from taskwell.http.endpoint import Endpoint
-from taskwell.http.parameters import Boolean, DecimalDigits, RowId
+from taskwell.http.parameters import RowId
 from taskwell.http.segments import path_segment, public_path
 from taskwell.tasks import openapi
-from taskwell.tasks.repository import TaskRepository
-from taskwell.tasks.schemas import MAX_LIMIT, TaskCreate, TaskListResponse, TaskPatch, TaskResponse, TaskUpdate
-
-MAX_OFFSET = 2**31 - 1
+from taskwell.tasks.listing import Listed
+from taskwell.tasks.repository import Created, Stored, TaskRepository
+from taskwell.tasks.schemas import TaskCreate, TaskListResponse, TaskPatch, TaskResponse, TaskUpdate
 
 
 class State(TypedDict):
     """The part of the lifespan's state that these functions need."""
 
     tasks: TaskRepository
+    require_if_match: bool
 
 
 router = APIRouter(prefix="/api/{user_id:segment}/tasks", tags=["tasks"], route_class=Endpoint)
@@ -30,24 +39,25 @@ async def _repository(request: Request) -> TaskRepository:
     return state["tasks"]
 
 
+async def _precondition(
+    request: Request, if_match: IfMatch = None, if_none_match: IfNoneMatchOnWrite = None
+) -> Precondition:
+    state: State = request.scope["state"]
+    return precondition(if_match, if_none_match, required=state["require_if_match"])
+
+
 Tasks = Annotated[TaskRepository, Depends(_repository)]
+IfUnchanged = Annotated[Precondition, Depends(_precondition)]
 TaskId = Annotated[RowId, Path(description="The ID of the task.")]
 
 
-@router.get("", responses=openapi.ON_LIST, response_description="A page of tasks.")
+@router.get("", response_model=TaskListResponse, responses=openapi.ON_LIST, response_description="A page of tasks.")
 async def list_tasks(
-    owner: Owner,
-    tasks: Tasks,
-    complete: Annotated[Boolean, Query(description="Return only complete tasks, or only incomplete ones.")] = None,
-    limit: Annotated[
-        int, Field(ge=1, le=MAX_LIMIT), DecimalDigits, Query(description="Maximum number of tasks to return.")
-    ] = MAX_LIMIT,
-    offset: Annotated[
-        int, Field(ge=0, le=MAX_OFFSET), DecimalDigits, Query(description="Number of tasks to skip.")
-    ] = 0,
-) -> TaskListResponse:
-    """Lists the user's tasks, newest first."""
-    return (await tasks.list(owner, complete=complete, limit=limit, offset=offset)).page
+    owner: Owner, tasks: Tasks, listed: Listed, response: Response, if_none_match: IfNoneMatch = None
+) -> TaskListResponse | NotModified:
+    """Lists the user's tasks, newest first unless `sort` says otherwise."""
+    stored = await tasks.list(owner, listed.page, listed.known(if_none_match))
+    return listed.answer(owner, stored, if_none_match, response)
 
 
 @router.post("", status_code=201, responses=openapi.ON_CREATE, response_description="The new task.")
@@ -57,17 +67,31 @@ async def create_task(
     new: Annotated[TaskCreate, Body(openapi_examples=openapi.CREATE)],
     request: Request,
     response: Response,
+    idempotency_key: IdempotencyKey = None,
 ) -> TaskResponse:
-    """Creates a task."""
-    task, _ = await tasks.create(owner, new)
-    response.headers["Location"] = public_path(request.scope, f"/api/{path_segment(owner)}/tasks/{task['id']}")
-    return task
+    """Creates a task.
+
+    With an `Idempotency-Key`, the request can be repeated: the response is then the task that it created the first time,
+    as it is now.
+    """
+    created = await tasks.create(owner, new, idempotency_key)
+    response.headers["Location"] = public_path(request.scope, f"/api/{path_segment(owner)}/tasks/{created.task['id']}")
+    response.headers.update({"Idempotency-Replayed": "true"} if created.replayed else {})
+    return _written(created, response)
 
 
-@router.get("/{task_id:segment}", responses=openapi.ON_GET, response_description="The task.")
-async def get_task(owner: Owner, tasks: Tasks, task_id: TaskId) -> TaskResponse:
+@router.get(
+    "/{task_id:segment}",
+    response_model=TaskResponse,
+    responses=openapi.ON_GET,
+    response_description="The task.",
+)
+async def get_task(
+    owner: Owner, tasks: Tasks, task_id: TaskId, response: Response, if_none_match: IfNoneMatch = None
+) -> TaskResponse | NotModified:
     """Returns one task."""
-    return (await tasks.get(owner, task_id)).task
+    task, revision = await tasks.get(owner, task_id)
+    return unless_known(task, task_etag(revision), if_none_match, response)
 
 
 @router.put("/{task_id:segment}", responses=openapi.ON_REPLACE, response_description="The task after the change.")
@@ -76,12 +100,14 @@ async def replace_task(
     tasks: Tasks,
     task_id: TaskId,
     replacement: Annotated[TaskUpdate, Body(openapi_examples=openapi.REPLACE)],
+    if_unchanged: IfUnchanged,
+    response: Response,
 ) -> TaskResponse:
     """Replaces all writable members of a task.
 
     You can send back a task from a response, with changes: read-only members are ignored.
     """
-    return (await tasks.change(owner, task_id, replacement)).task
+    return _written(await tasks.change(owner, task_id, replacement, if_unchanged), response)
 
 
 @router.patch("/{task_id:segment}", responses=openapi.ON_PATCH, response_description="The task after the change.")
@@ -90,9 +116,11 @@ async def patch_task(
     tasks: Tasks,
     task_id: TaskId,
     changes: Annotated[TaskPatch, Body(openapi_examples=openapi.PATCH)],
+    if_unchanged: IfUnchanged,
+    response: Response,
 ) -> TaskResponse:
-    """Changes only the members that are sent; the others keep their value."""
-    return (await tasks.change(owner, task_id, changes)).task
+    """Changes only the members that are sent; the others keep their value (a JSON Merge Patch, RFC 7396)."""
+    return _written(await tasks.change(owner, task_id, changes, if_unchanged), response)
 
 
 @router.delete(
@@ -102,6 +130,15 @@ async def patch_task(
     responses=openapi.ON_DELETE,
     response_description="The task is deleted.",
 )
-async def delete_task(owner: Owner, tasks: Tasks, task_id: TaskId) -> None:
+async def delete_task(
+    owner: Owner, tasks: Tasks, task_id: TaskId, if_unchanged: IfUnchanged, response: Response
+) -> None:
     """Deletes a task."""
-    await tasks.delete(owner, task_id)
+    deleted = await tasks.delete(owner, task_id, if_unchanged)
+    response.headers["Taskwell-Revision"] = str(deleted.revision)
+
+
+def _written(stored: Stored | Created, response: Response) -> TaskResponse:
+    response.headers["ETag"] = task_etag(stored.revision)
+    response.headers["Taskwell-Revision"] = str(stored.revision)
+    return stored.task

@@ -31,7 +31,8 @@ _MAX_BIGINT = 2**63 - 1
 # --- values
 
 
-def _without_nul(value: str) -> str:
+def without_nul(value: str) -> str:
+    """Returns `value`. Raises a validation error if it contains NUL."""
     # PostgreSQL cannot store NUL. SQLite can, but its `length()` stops counting there.
     if "\x00" in value:
         raise PydanticCustomError("string_nul", "must not contain the character NUL")
@@ -56,13 +57,13 @@ _DESCRIPTION: JsonDict = {"type": "string", "maxLength": MAX_DESCRIPTION, "patte
 Title = Annotated[
     StrictStr,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_TITLE),
-    AfterValidator(_without_nul),
+    AfterValidator(without_nul),
     WithJsonSchema(_TITLE),
 ]
 Description = Annotated[
     StrictStr,
     StringConstraints(max_length=MAX_DESCRIPTION),
-    AfterValidator(_without_nul),
+    AfterValidator(without_nul),
     WithJsonSchema(_DESCRIPTION),
 ]
 

@@ -1,35 +1,36 @@
 """The SQL statements on tasks, each written once, in SQLAlchemy Core.
 
-Every statement is bound to the owner, takes all its values as named parameters, and is compiled to SQL text when the
-service starts. A write takes the user's next revision inside its own statement, so that revisions appear in commit
-order; see docs/adr/0002-revision-inside-the-write.md.
+Every statement is bound to the owner, takes all its values as named parameters, and is compiled to SQL text once. The reads
+run on both engines. The writes run on SQLite, inside the operations of `taskwell.tasks.writes`; on PostgreSQL, functions
+write.
 """
 
+from dataclasses import dataclass
 from functools import cache
+from typing import Any, Literal
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Integer,
+    Select,
     Text,
-    Update,
     bindparam,
     case,
     func,
     literal_column,
+    or_,
     select,
     true,
     tuple_,
     update,
 )
-from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.sql.base import Executable
-from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ColumnElement
-from sqlalchemy.sql.functions import FunctionElement
 
 from taskwell.database.clock import now, now_or_later_than
-from taskwell.database.schema import SCHEMA
+from taskwell.database.text import by_code_point, contains
 from taskwell.tasks.schemas import MEMBERS
 from taskwell.tasks.tables import task, user_revision
 
@@ -44,32 +45,23 @@ task_id = bindparam("id", type_=task.c.id.type)
 
 _OWN_AND_LIVE = (task.c.user_id == owner, task.c.deleted_at.is_(None))
 
-
-class next_revision(FunctionElement[int]):  # noqa: N801 - written like an SQL function
-    """Takes the user's next revision. No other write of that user gets the same one, or commits before this one.
-
-    On PostgreSQL it is a function, whose row lock is held until the statement is committed. SQLite has one writer at a
-    time; there the statement computes the revision, and a trigger on `task` stores it.
-    """
-
-    inherit_cache = True
-
-    def __init__(self, user: ColumnElement[str]) -> None:
-        super().__init__(user)
-
-
-@compiles(next_revision, "postgresql")
-def _next_revision_postgres(element: next_revision, compiler: SQLCompiler, **options: object) -> str:
-    return f"{SCHEMA}.next_revision({compiler.process(element.clauses, **options)})"
-
-
-@compiles(next_revision, "sqlite")
-def _next_revision_sqlite(element: next_revision, compiler: SQLCompiler, **options: object) -> str:
-    user = compiler.process(element.clauses, **options)
-    return f"(SELECT coalesce(max(revision), 0) + 1 FROM owner WHERE user_id = {user})"  # noqa: S608 - compiled, not sent
-
-
 # --- one task
+
+get_task = select(*_STORED).where(*_OWN_AND_LIVE, task.c.id == task_id)
+
+
+# --- writes on SQLite, which has one writer at a time
+
+# Triggers on `task` store the revision in `owner`; see docs/adr/0002-revision-inside-the-write.md.
+_next_revision = (
+    select(func.coalesce(func.max(user_revision.c.revision), literal_column("0")) + literal_column("1"))
+    .where(user_revision.c.user_id == owner)
+    .scalar_subquery()
+)
+
+get_created_task = select(*_STORED, task.c.deleted_at, task.c.creation_digest).where(
+    task.c.user_id == owner, task.c.creation_key == bindparam("creation_key", type_=Text)
+)
 
 create_task = (
     insert(task)
@@ -80,90 +72,134 @@ create_task = (
         complete=bindparam("complete", type_=Boolean),
         created_at=now(),
         updated_at=now(),
-        revision=next_revision(owner),
+        revision=_next_revision,
         creation_key=bindparam("creation_key", type_=Text),
+        creation_digest=bindparam("creation_digest", type_=task.c.creation_digest.type),
     )
-    .on_conflict_do_nothing(index_elements=["user_id", "creation_key"])
     .returning(*_STORED)
 )
 
-# Finds the task that a creation made when the reply to it was lost. It may have been changed or deleted since.
-get_created_task = select(*_STORED).where(
-    task.c.user_id == owner, task.c.creation_key == bindparam("creation_key", type_=Text)
+
+def _changed(column: str) -> ColumnElement[object]:
+    return func.coalesce(bindparam(column, type_=task.c[column].type), task.c[column])
+
+
+_description = case(
+    (bindparam("sets_description", type_=Boolean), bindparam("description", type_=Text)), else_=task.c.description
 )
+_changes = {"title": _changed("title"), "description": _description, "complete": _changed("complete")}
 
-get_task = select(*_STORED).where(*_OWN_AND_LIVE, task.c.id == task_id)
-
-
-def _change_task() -> Update:
-    """Sets the values that are given. Returns no row if the task is missing or already has these values."""
-    title = func.coalesce(bindparam("title", type_=Text), task.c.title)
-    description = case(
-        (bindparam("sets_description", type_=Boolean), bindparam("description", type_=Text)), else_=task.c.description
+# Returns no row if the task has these values already.
+change_task = (
+    update(task)
+    .where(
+        *_OWN_AND_LIVE,
+        task.c.id == task_id,
+        tuple_(*[task.c[name] for name in _changes]).is_distinct_from(tuple_(*_changes.values())),
     )
-    complete = func.coalesce(bindparam("complete", type_=Boolean), task.c.complete)
-    current = tuple_(task.c.title, task.c.description, task.c.complete)
-    return (
-        update(task)
-        .where(
-            *_OWN_AND_LIVE,
-            task.c.id == task_id,
-            current.is_distinct_from(tuple_(title, description, complete)),
-        )
-        .values(
-            title=title,
-            description=description,
-            complete=complete,
-            updated_at=now_or_later_than(task.c.updated_at),
-            revision=next_revision(owner),
-        )
-        .returning(*_STORED)
-    )
-
-
-change_task = _change_task()
+    .values(**_changes, updated_at=now_or_later_than(task.c.updated_at), revision=_next_revision)
+    .returning(*_STORED)
+)
 
 delete_task = (
     update(task)
     .where(*_OWN_AND_LIVE, task.c.id == task_id)
-    .values(deleted_at=now(), revision=next_revision(owner))
+    .values(deleted_at=now(), revision=_next_revision)
     .returning(*_STORED)
 )
 
 
 # --- a page of tasks
 
+Sort = Literal["created_at", "-created_at", "updated_at", "-updated_at", "title", "-title"]
+"""The order of a list: a member, with `-` in front for descending."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageShape:
+    """A kind of list. Each has a statement of its own, so that PostgreSQL's plan fits it.
+
+    For example, PostgreSQL counts from the index alone only by a plain condition, and not by
+    `complete = coalesce(:complete, complete)`.
+    """
+
+    by_state: bool = False
+    """Only tasks whose `complete` is `:complete`."""
+    search: bool = False
+    """Only tasks whose title or description contains `:q`."""
+    sort: Sort | None = None
+    """None: newest first, by the id."""
+    follows: bool = False
+    """Only tasks after the one whose sort value is `:after_value` and whose id is `:after_id`; else, skips `:offset`."""
+    unless_known: bool = False
+    """No task and no count if the owner's revision and epoch are still `:known_revision` and `:known_epoch`."""
+
 
 @cache
-def list_tasks(*, by_state: bool) -> Executable:
-    """Selects a page of tasks, newest first. Each row ends with `count` and `revision`.
+def list_tasks(shape: PageShape) -> Executable:
+    """Selects a page of tasks. Each row ends with `count`, `revision` and `epoch`.
 
-    `count` is the number of tasks that match, over all pages; `revision` is the owner's, 0 before their first write.
-    An empty page is one row whose task is all NULL.
-
-    Each combination of filters has a statement of its own, because PostgreSQL counts from the index alone only by a
-    plain condition, and not by `complete = coalesce(:complete, complete)`.
+    `count` is the number of tasks that match, over all pages; it is NULL if the revision is the known one. `revision` and
+    `epoch` are the owner's, 0 before their first write. An empty page is one row whose task is all NULL.
     """
-    matching = list(_OWN_AND_LIVE)
-    if by_state:
-        matching.append(task.c.complete == bindparam("complete", type_=Boolean))
-    page = (
-        select(*PUBLIC)
-        .where(*matching)
-        # `deleted_at` is NULL in all these rows, but only with it is this the order of `task_newest`. By `id` alone
-        # PostgreSQL walked the primary key for a user with a tenth of all tasks: over the rows of all users, a million
-        # of them when that user's were the oldest.
-        .order_by(task.c.deleted_at.desc(), task.c.id.desc())
-        .limit(bindparam("limit", type_=Integer))
-        .offset(bindparam("offset", type_=Integer))
-        .subquery("page")
-    )
+    # All of it is read in one statement, so the revision is that of these rows.
+    latest = select(
+        func.coalesce(func.max(user_revision.c.revision), literal_column("0")).label("revision"),
+        func.coalesce(func.max(user_revision.c.epoch), literal_column("0")).label("epoch"),
+    ).where(user_revision.c.user_id == owner)
+    state = latest.cte("state")
+    matching = _matching(shape)
     # The count is a scalar subquery: half the cost of `count(*) OVER ()`.
-    count = select(func.count()).select_from(task).where(*matching).scalar_subquery()
-    revision = select(user_revision.c.revision).where(user_revision.c.user_id == owner).scalar_subquery()
-    totals = select(count.label("count"), func.coalesce(revision, literal_column("0")).label("revision")).subquery(
-        "totals"
-    )
+    count: ColumnElement[Any] = select(func.count()).select_from(task).where(*matching).scalar_subquery()
+    if shape.unless_known:
+        is_new = or_(
+            state.c.revision != bindparam("known_revision", type_=BigInteger),
+            state.c.epoch != bindparam("known_epoch", type_=BigInteger),
+        )
+        count = case((is_new, count))
+        matching.append(select(is_new).scalar_subquery())
+    totals = select(count.label("count"), state.c.revision, state.c.epoch).subquery("totals")
+    page = _page(shape, matching).subquery("page")
     # The join keeps the page's order, because its left side is one row. Sorting again would cost 3 % on PostgreSQL and
     # 7 % on SQLite.
-    return select(*page.c, totals.c.count, totals.c.revision).select_from(totals.outerjoin(page, true()))
+    return select(*page.c, totals.c.count, totals.c.revision, totals.c.epoch).select_from(
+        totals.outerjoin(page, true())
+    )
+
+
+def _matching(shape: PageShape) -> list[ColumnElement[bool]]:
+    matching = list(_OWN_AND_LIVE)
+    if shape.by_state:
+        matching.append(task.c.complete == bindparam("complete", type_=Boolean))
+    if shape.search:
+        part = bindparam("q", type_=Text)
+        matching.append(or_(contains(task.c.title, part), contains(task.c.description, part)))
+    return matching
+
+
+def _page(shape: PageShape, matching: list[ColumnElement[bool]]) -> Select[*tuple[object, ...]]:
+    # `deleted_at` is NULL in all these rows, but only with it is this the order of `task_newest`. By `id` alone
+    # PostgreSQL walked the primary key for a user with a tenth of all tasks: over the rows of all users, a million of
+    # them when that user's were the oldest.
+    keys = [_sort_key(shape.sort), task.c.id] if shape.sort else [task.c.deleted_at, task.c.id]
+    descending = shape.sort is None or shape.sort.startswith("-")
+    order = [key.desc() if descending else key for key in keys]
+    page = select(*PUBLIC).order_by(*order).limit(bindparam("limit", type_=Integer))
+    if not shape.follows:
+        return page.where(*matching).offset(bindparam("offset", type_=Integer))
+    return page.where(*matching, _after(shape, descending=descending)).offset(literal_column("0"))
+
+
+def _after(shape: PageShape, *, descending: bool) -> ColumnElement[bool]:
+    after_id = bindparam("after_id", type_=BigInteger)
+    if shape.sort is None:
+        return task.c.id < after_id
+    # A comparison of rows is found by the index; the same comparison written with OR is not.
+    value = _sort_key(shape.sort)
+    here, there = tuple_(value, task.c.id), tuple_(bindparam("after_value", type_=value.type), after_id)
+    return here < there if descending else here > there
+
+
+def _sort_key(sort: Sort) -> ColumnElement[Any]:
+    name = sort.removeprefix("-")
+    return by_code_point(task.c.title) if name == "title" else task.c[name]

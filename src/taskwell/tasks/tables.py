@@ -14,6 +14,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    column,
     false,
 )
 from sqlmodel import Field, SQLModel
@@ -23,6 +24,20 @@ MAX_DESCRIPTION = 1000
 
 # User identifiers and keys are opaque: they are compared byte by byte, whatever locale the database has.
 _OPAQUE = Text(collation="C").with_variant(Text(), "sqlite")
+
+
+def _order_index(name: str) -> Index:
+    """Returns the index of lists that are sorted by the column; `complete` is for those that are filtered by it."""
+    live = column("deleted_at").is_(None)
+    # Rendered behind the name of the column: titles are sorted by code point.
+    ops = {"title": 'COLLATE "C"'}
+    return Index(
+        f"task_by_{name}",
+        *("user_id", name, "id", "complete"),
+        postgresql_where=live,
+        postgresql_ops=ops,
+        sqlite_where=live,
+    )
 
 
 class Task(SQLModel, table=True):
@@ -36,6 +51,8 @@ class Task(SQLModel, table=True):
         # enough to count them: for 100,000 tasks among a million PostgreSQL reads 579 pages instead of 15,033.
         Index("task_newest", "user_id", "deleted_at", "id", "complete"),
         Index("task_revision", "user_id", "revision"),
+        # A list in another order, newest first or not.
+        *(_order_index(name) for name in ("created_at", "updated_at", "title")),
         # Otherwise SQLite reuses the id of the newest row once that row is deleted.
         {"sqlite_autoincrement": True},
     )

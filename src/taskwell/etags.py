@@ -1,0 +1,92 @@
+"""Entity tags: RFC 9110, section 8.8.3.
+
+The tag of a task is its revision, such as `"57"`. The tag of a list names the state of the user's tasks and the query.
+"""
+
+import re
+from hashlib import blake2s
+from typing import NamedTuple
+
+_MAX_REVISION = 2**63 - 1
+
+# One element of a list. RFC 9110, section 5.6.1, lets a list have empty elements.
+_ELEMENT = re.compile(r'[ \t]*((?:W/)?"[\x21\x23-\x7e\x80-\xff]*")?[ \t]*(?:,|$)')
+_REVISION = re.compile(r'"([1-9][0-9]{0,18})"')
+_LIST = re.compile(r'(?:W/)?"(0|[1-9][0-9]{0,18})-(0|[1-9][0-9]{0,9})-([0-9a-f]{16}|all)"')
+
+
+class MalformedEntityTagsError(ValueError):
+    """A header is neither `*` nor a list of entity tags."""
+
+
+def task_etag(revision: int) -> str:
+    """Returns the strong entity tag of a task whose last change has this revision."""
+    return f'"{revision}"'
+
+
+class EntityTags:
+    """The value of `If-Match` or `If-None-Match`: `*`, or a list of entity tags.
+
+    Raises:
+        MalformedEntityTagsError: `text` is neither.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.is_any = text.strip(" \t") == "*"
+        self.tags = () if self.is_any else _parse(text)
+
+    def revisions(self) -> list[int]:
+        """Returns the revisions that strong tags name. A weak tag never matches strongly."""
+        found = [int(match[1]) for tag in self.tags if (match := _REVISION.fullmatch(tag))]
+        return [revision for revision in found if revision <= _MAX_REVISION]
+
+    def include(self, etag: str) -> bool:
+        """Returns whether `etag` is in the list, by weak comparison, or the list is `*`."""
+        return self.is_any or etag.removeprefix("W/") in [tag.removeprefix("W/") for tag in self.tags]
+
+
+def _parse(text: str) -> tuple[str, ...]:
+    tags: list[str] = []
+    position = 0
+    while position < len(text):
+        element = _ELEMENT.match(text, position)
+        if element is None:
+            raise MalformedEntityTagsError(text)
+        tags += filter(None, element.groups())
+        position = element.end()
+    if not tags:
+        raise MalformedEntityTagsError(text)
+    return tuple(tags)
+
+
+class Precondition(NamedTuple):
+    """The revisions that a task must have, and those that it must not have, for a write to happen; None: any."""
+
+    if_match: list[int] | None = None
+    if_none_match: list[int] | None = None
+
+
+ALWAYS = Precondition()
+
+
+class ListState(NamedTuple):
+    """Everything that the lists of one user depend on, beside the query: 0 and 0 before the first write."""
+
+    revision: int
+    epoch: int
+
+
+def list_etag(state: ListState, query: bytes) -> str:
+    """Returns the weak entity tag of a list. `query` is the query string of its URL."""
+    return f'W/"{state.revision}-{state.epoch}-{_digest(query)}"'
+
+
+def known_state(tags: EntityTags, query: bytes) -> ListState | None:
+    """Returns the latest state for which `tags` contain the entity tag of the list with this query."""
+    matches = [match for tag in tags.tags if (match := _LIST.fullmatch(tag)) and match[3] == _digest(query)]
+    states = [ListState(int(match[1]), int(match[2])) for match in matches]
+    return max((state for state in states if state.revision <= _MAX_REVISION), default=None)
+
+
+def _digest(query: bytes) -> str:
+    return blake2s(query, digest_size=8).hexdigest() if query else "all"

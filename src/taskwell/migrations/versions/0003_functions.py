@@ -1,0 +1,265 @@
+"""On PostgreSQL, create the functions that write tasks and fold case. On both engines, add an index for each order of a list.
+
+Revision ID: 0003
+Revises: 0002
+"""
+
+from alembic import op
+from sqlalchemy import Connection, text
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+# The order of creation and change, and of titles by code point. `complete` is for lists that are filtered by it.
+_INDEXES = {
+    "task_by_created_at": "user_id, created_at, id, complete",
+    "task_by_updated_at": "user_id, updated_at, id, complete",
+    "task_by_title": "user_id, title{by_code_point}, id, complete",
+}
+
+# --- functions on PostgreSQL
+
+# Not IF NOT EXISTS, which asks for the right to create schemas even if there is nothing to create.
+_SCHEMA = """
+DO $$
+BEGIN
+    IF to_regnamespace('taskwell_0003') IS NULL THEN
+        CREATE SCHEMA taskwell_0003;
+    END IF;
+END $$
+"""
+
+# A task without what only the service uses, its revision, and what a write did:
+#   done, unchanged: the task as it is now; unchanged means that it already had these values
+#   missing: there is no such live task; all other columns are NULL
+#   stale: a condition on the revision is false; the task as it is now
+#   replayed: the key has made this task before, with the same values; the task as it is now
+#   other_values: the key has made a task before, with other values
+#   gone: the key has made a task before, which has been deleted since
+_WRITTEN = """
+CREATE TYPE taskwell_0003.written AS (
+    id bigint, user_id text, title text, description text, complete boolean,
+    created_at timestamptz, updated_at timestamptz, revision bigint, outcome text
+)
+"""
+
+# A function runs with the rights of its owner, so the service's role needs no right to write the tables. Functions that
+# are called with other rights than the caller's must not depend on the caller's `search_path`:
+# https://www.postgresql.org/docs/current/sql-createfunction.html#SQL-CREATEFUNCTION-SECURITY
+_WRITE = "LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog"
+
+# The row of `owner` stays locked until the write commits, so the writes of one user queue here and their revisions appear
+# in commit order. Every write locks it before it locks a task.
+_TAKE_REVISION = """
+        IF taken IS NULL THEN
+            INSERT INTO taskwell.owner AS o (user_id, revision, epoch)
+            VALUES (writer, 1, floor(random() * 2147483647)::integer)
+            ON CONFLICT (user_id) DO UPDATE SET revision = o.revision + 1
+            RETURNING o.revision INTO taken;
+        END IF;
+"""
+
+# Another writer was faster, and nothing is left to do. Nobody else has seen the revision, because the row is locked.
+_GIVE_BACK_REVISION = """
+    IF taken IS NOT NULL THEN
+        UPDATE taskwell.owner AS o SET revision = o.revision - 1 WHERE o.user_id = writer;
+    END IF;
+"""
+
+
+def _result(outcome: str) -> str:
+    columns = "id, user_id, title, description, complete, created_at, updated_at, revision"
+    values = ", ".join(f"stored.{column}" for column in columns.split(", "))
+    return f"RETURN ROW({values}, {outcome})::taskwell_0003.written;"
+
+
+# Each function looks first whether there is anything to do, so that a call that changes nothing takes no revision and
+# waits for nobody. It then takes the revision, and writes only if the task is still as it was. If another writer was
+# faster, it looks once more, in a new statement, which sees what that writer committed.
+_CREATE_TASK = f"""
+CREATE FUNCTION taskwell_0003.create_task(
+    writer text, key text, digest bytea, new_title text, new_description text, new_complete boolean
+) RETURNS taskwell_0003.written {_WRITE} AS $$
+DECLARE
+    stored taskwell.task;
+    taken bigint;
+    moment timestamptz;
+    outcome text;
+BEGIN
+    LOOP
+        -- Without a digest the key is a new one of the service, unless the service repeats a call whose reply was lost.
+        IF digest IS NOT NULL OR taken IS NOT NULL THEN
+            SELECT * INTO stored FROM taskwell.task AS t WHERE t.user_id = writer AND t.creation_key = key;
+            outcome := CASE
+                WHEN stored.id IS NULL THEN NULL
+                WHEN stored.deleted_at IS NOT NULL THEN 'gone'
+                WHEN stored.creation_digest IS DISTINCT FROM digest THEN 'other_values'
+                ELSE 'replayed'
+            END;
+            EXIT WHEN outcome IS NOT NULL;
+        END IF;
+        {_TAKE_REVISION.strip()}
+        moment := clock_timestamp();
+        INSERT INTO taskwell.task AS t (
+            user_id, title, description, complete, created_at, updated_at, revision, creation_key, creation_digest
+        ) VALUES (writer, new_title, new_description, new_complete, moment, moment, taken, key, digest)
+        ON CONFLICT (user_id, creation_key) DO NOTHING
+        RETURNING * INTO stored;
+        IF FOUND THEN
+            {_result("'done'")}
+        END IF;
+    END LOOP;
+    {_GIVE_BACK_REVISION.strip()}
+    {_result("outcome")}
+END $$
+"""
+
+_LOOK = """
+        SELECT * INTO stored FROM taskwell.task AS t
+        WHERE t.user_id = writer AND t.id = task_id AND t.deleted_at IS NULL;
+"""
+_IS_STALE = "stored.revision <> ALL (if_match) OR stored.revision = ANY (if_none_match)"
+
+_CHANGE_TASK = f"""
+CREATE FUNCTION taskwell_0003.change_task(
+    writer text, task_id bigint, new_title text, sets_description boolean, new_description text, new_complete boolean,
+    if_match bigint[], if_none_match bigint[]
+) RETURNS taskwell_0003.written {_WRITE} AS $$
+DECLARE
+    stored taskwell.task;
+    changed taskwell.task;
+    taken bigint;
+    outcome text;
+BEGIN
+    LOOP
+        {_LOOK.strip()}
+        changed := stored;
+        changed.title := coalesce(new_title, stored.title);
+        changed.description := CASE WHEN sets_description THEN new_description ELSE stored.description END;
+        changed.complete := coalesce(new_complete, stored.complete);
+        outcome := CASE
+            WHEN stored.id IS NULL THEN 'missing'
+            WHEN {_IS_STALE} THEN 'stale'
+            WHEN changed IS NOT DISTINCT FROM stored THEN 'unchanged'
+        END;
+        EXIT WHEN outcome IS NOT NULL;
+        {_TAKE_REVISION.strip()}
+        changed.updated_at := greatest(clock_timestamp(), stored.updated_at + interval '1 microsecond');
+        UPDATE taskwell.task AS t
+        SET title = changed.title, description = changed.description, complete = changed.complete,
+            updated_at = changed.updated_at, revision = taken
+        WHERE t.user_id = writer AND t.id = task_id AND t.deleted_at IS NULL AND t.revision = stored.revision
+        RETURNING * INTO stored;
+        IF FOUND THEN
+            {_result("'done'")}
+        END IF;
+    END LOOP;
+    {_GIVE_BACK_REVISION.strip()}
+    {_result("outcome")}
+END $$
+"""
+
+_DELETE_TASK = f"""
+CREATE FUNCTION taskwell_0003.delete_task(
+    writer text, task_id bigint, if_match bigint[], if_none_match bigint[]
+) RETURNS taskwell_0003.written {_WRITE} AS $$
+DECLARE
+    stored taskwell.task;
+    taken bigint;
+    moment timestamptz;
+    outcome text;
+BEGIN
+    LOOP
+        {_LOOK.strip()}
+        outcome := CASE
+            WHEN stored.id IS NULL THEN 'missing'
+            WHEN {_IS_STALE} THEN 'stale'
+        END;
+        EXIT WHEN outcome IS NOT NULL;
+        {_TAKE_REVISION.strip()}
+        moment := clock_timestamp();
+        UPDATE taskwell.task AS t SET deleted_at = moment, revision = taken
+        WHERE t.user_id = writer AND t.id = task_id AND t.deleted_at IS NULL AND t.revision = stored.revision
+        RETURNING * INTO stored;
+        IF FOUND THEN
+            {_result("'done'")}
+        END IF;
+    END LOOP;
+    {_GIVE_BACK_REVISION.strip()}
+    {_result("outcome")}
+END $$
+"""
+
+# Texts that Unicode's simple case folding makes equal are equal after this (CaseFolding.txt, statuses C and S). `lower` does
+# nearly that, by a collation that knows Unicode: PostgreSQL's own from version 17 on, before that ICU's. The letters that it
+# keeps apart follow, each with its equal. U+0130 has no simple folding, but `lower` would make an i of it, so a noncharacter
+# takes its place.
+_FOLD_CASE = """
+DO $do$
+BEGIN
+    EXECUTE replace($template$
+        CREATE FUNCTION taskwell_0003.fold_case(value text) RETURNS text
+        LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+        SELECT translate(
+            lower(translate(value, U&'\\0130', U&'\\FFFF') COLLATE unicode_collation),
+            U&'\\00b5\\017f\\0345\\03c2\\03d0\\03d1\\03d5\\03d6\\03f0\\03f1\\03f5\\1e9b\\1fbe'
+                || U&'\\1c80\\1c81\\1c82\\1c83\\1c84\\1c85\\1c86\\1c87\\1c88',
+            U&'\\03bc\\0073\\03b9\\03c3\\03b2\\03b8\\03c6\\03c0\\03ba\\03c1\\03b5\\1e61\\03b9'
+                || U&'\\0432\\0434\\043e\\0441\\0442\\0442\\044a\\0463\\a64b'
+        )
+        $$
+    $template$, 'unicode_collation', CASE
+        WHEN EXISTS (SELECT FROM pg_catalog.pg_collation WHERE collname = 'pg_c_utf8') THEN 'pg_catalog.pg_c_utf8'
+        ELSE 'pg_catalog."und-x-icu"'
+    END);
+END $do$
+"""
+
+_FUNCTIONS = {
+    "create_task(text, text, bytea, text, text, boolean)": _CREATE_TASK,
+    "change_task(text, bigint, text, boolean, text, boolean, bigint[], bigint[])": _CHANGE_TASK,
+    "delete_task(text, bigint, bigint[], bigint[])": _DELETE_TASK,
+    "fold_case(text)": _FOLD_CASE,
+}
+
+# Roles that write tasks by the statements of the version before; PUBLIC is not one of them.
+_WRITERS = text("""
+SELECT DISTINCT quote_ident(pg_get_userbyid(grantee))
+FROM pg_class, aclexplode(relacl)
+WHERE pg_class.oid = to_regclass('taskwell.task') AND privilege_type = 'INSERT' AND grantee NOT IN (0, relowner)
+""")
+
+
+def upgrade() -> None:
+    context = op.get_context()
+    postgres = context.dialect.name == "postgresql"
+    prefix, by_code_point = ("taskwell.", ' COLLATE "C"') if postgres else ("", "")
+    for name, columns in _INDEXES.items():
+        listed = columns.format(by_code_point=by_code_point)
+        op.execute(f"CREATE INDEX {name} ON {prefix}task ({listed}) WHERE deleted_at IS NULL")
+    if not postgres:
+        return
+    for statement in (_SCHEMA, _WRITTEN, *_FUNCTIONS.values()):
+        op.execute(statement)
+    for function in _FUNCTIONS:
+        op.execute(f"REVOKE ALL ON FUNCTION taskwell_0003.{function} FROM PUBLIC")
+    if not context.as_sql:
+        _grant_to_writers(op.get_bind())
+
+
+def _grant_to_writers(connection: Connection) -> None:
+    """Lets the roles that could write tasks until now call the functions, so that an upgrade needs no hand."""
+    for (role,) in connection.execute(_WRITERS).all():
+        connection.exec_driver_sql(f"GRANT USAGE ON SCHEMA taskwell_0003 TO {role}")
+        for function in _FUNCTIONS:
+            connection.exec_driver_sql(f"GRANT EXECUTE ON FUNCTION taskwell_0003.{function} TO {role}")
+
+
+def downgrade() -> None:
+    postgres = op.get_context().dialect.name == "postgresql"
+    for name in _INDEXES:
+        op.execute(f"DROP INDEX {'taskwell.' if postgres else ''}{name}")
+    if postgres:
+        op.execute("DROP SCHEMA taskwell_0003 CASCADE")
