@@ -22,8 +22,7 @@ from support.process import COMMAND, WAIT_SECONDS, environment, run
 from support.rows import execute
 from support.service import SECRET
 from taskwell.database import sqlite
-from taskwell.database.schema import SCHEMA
-from taskwell.database.schema import FUNCTIONS_SCHEMA
+from taskwell.database.schema import FUNCTIONS_SCHEMA, SCHEMA
 from taskwell.database.urls import SQLiteURL, parse_database_url
 from taskwell.errors import DatabaseError
 from taskwell.migrations import HEAD, runner
