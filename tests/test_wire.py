@@ -40,7 +40,15 @@ def test_problem_details_are_given_to_clients_that_accept_them(alice: Client, ac
 
 
 @pytest.mark.parametrize(
-    "accept", ["*/*", "application/json", "application/problem+json;q=0", "application/problem+jsonx", "\xff"]
+    "accept",
+    [
+        "*/*",
+        "application/json",
+        "application/json, application/problem+json;q=0.1",
+        "application/problem+json;q=0",
+        "application/problem+jsonx",
+        "\xff",
+    ],
 )
 def test_problem_details_are_given_to_no_other_client(alice: Client, accept: str) -> None:
     assert_problem(alice.request("GET", 0, headers={"Accept": accept.encode("latin-1")}), 404, "NOT_FOUND")

@@ -30,14 +30,12 @@ from taskwell.errors import (
     UnprocessableRequest,
     Violation,
 )
+from taskwell.http.accept import weights
 from taskwell.http.problem_body import PROBLEM_JSON, problem_body, rfc9457_members
 from taskwell.telemetry.requests import name_of
 from taskwell.times import rfc3339
 
 logger = logging.getLogger("taskwell.problems")
-
-# A weight of 0 means "not acceptable" (RFC 9110, section 12.4.2).
-_WEIGHT_ZERO = re.compile(r";\s*q=0(\.0*)?$")
 
 # A body of 64 KiB can break thousands of rules. A client needs the first ones; all of them would make the response large.
 MAX_VIOLATIONS = 20
@@ -65,8 +63,14 @@ def problem_response(scope: Scope, problem: Problem) -> Response:
 
 
 def _prefers_problem_json(accept: Sequence[str]) -> bool:
-    ranges = [part.strip().lower() for value in accept for part in value.split(",")]
-    return any(part.split(";")[0].rstrip() == PROBLEM_JSON and not _WEIGHT_ZERO.search(part) for part in ranges)
+    """Returns whether the client names RFC 9457's type, and prefers no other form of the body.
+
+    A wildcard does not name it: most clients send `*/*` by default.
+    """
+    weight = weights(accept)
+    # The most specific range counts (RFC 9110, section 12.5.1).
+    json_range = next((name for name in ("application/json", "application/*", "*/*") if name in weight), "")
+    return 0 < weight.get(PROBLEM_JSON, 0) >= weight.get(json_range, 0)
 
 
 # --- errors as responses
