@@ -32,6 +32,7 @@ from taskwell.errors import (
 )
 from taskwell.http.accept import weights
 from taskwell.http.problem_body import PROBLEM_JSON, problem_body, rfc9457_members
+from taskwell.http.segments import public_path
 from taskwell.telemetry.requests import name_of
 from taskwell.times import rfc3339
 
@@ -53,7 +54,7 @@ def problem_response(scope: Scope, problem: Problem) -> Response:
     media_type = "application/json"
     if _prefers_problem_json(Headers(scope=scope).getlist("accept")):
         media_type = PROBLEM_JSON
-        body |= rfc9457_members(problem, request_id=request_id)
+        body |= rfc9457_members(problem.code, problem.status, root_path=public_path(scope, ""), request_id=request_id)
     return Response(
         json.dumps(body, separators=(",", ":")),
         problem.status,
@@ -111,9 +112,7 @@ def _problem_of(request: Request, error: HTTPException) -> Problem:
 def _allowed_methods(request: Request) -> list[str]:
     """Returns all methods of the path. If several routes share it, Starlette lists only the methods of the first."""
     methods: set[str] = set()
-    # A mount adds its own prefix to `root_path`.
-    root_path = request.scope.get("app_root_path", request.scope.get("root_path", ""))
-    scope = {**request.scope, "root_path": root_path}
+    scope = {**request.scope, "root_path": public_path(request.scope, "")}
     for route in iter_route_contexts(request.app.routes):
         if route.matches(scope)[0] is not Match.NONE:
             # A mount has no methods of its own; ours serve files.
