@@ -363,6 +363,8 @@ def test_an_unknown_route_gets_404(alice: Client, path: str) -> None:
         ("/health/ready", "GET, HEAD"),
         ("/openapi.json", "GET, HEAD"),
         ("/docs", "GET, HEAD"),
+        ("/problems", "GET, HEAD"),
+        ("/problems/not-found", "GET, HEAD"),
         ("/docs/assets/swagger-ui.css", "GET, HEAD"),
     ],
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 from taskwell.auth.tokens import Cause
 from taskwell.cli.main import COMMANDS
 from taskwell.errors import Problem
+from taskwell.http.problem_types import PROBLEM_TYPES
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,9 +20,12 @@ def _kinds(problem: type[Problem] = Problem) -> set[type[Problem]]:
 
 
 def test_every_error_is_documented_and_every_documented_error_exists() -> None:
-    documented = re.findall(r"^\| (\d{3}) \| `([A-Z_]+)` \|", _read("docs/api.md"), re.MULTILINE)
-    existing = {(str(kind.status), kind.code) for kind in _kinds() if hasattr(kind, "status")}
-    assert set(documented) == existing
+    documented = re.findall(r"^\| (\d{3}) \| `([A-Z_]+)` \| (.+) \|$", _read("docs/api.md"), re.MULTILINE)
+    existing = {(kind.status, kind.code) for kind in _kinds() if hasattr(kind, "status")}
+    assert {(int(status), code) for status, code, _ in documented} == existing
+    # The pages that the service has about errors give the same advice.
+    for status, code, remedy in documented:
+        assert PROBLEM_TYPES[code].remedies[int(status)] == remedy
 
 
 def test_the_drawn_tree_of_errors_matches_the_classes() -> None:

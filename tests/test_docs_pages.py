@@ -92,6 +92,7 @@ def test_the_page_shows_every_operation_and_sends_no_request_to_another_host(
     for operation in OPERATIONS:
         (tag,) = operation.spec["tags"]
         assert PAGES[page].format(tag=tag, operation=operation.spec["operationId"]) in links.linked
+    assert "/problems" in links.linked
     assert {service.url + page, f"{service.url}/openapi.json"} <= requested
     loaded = {urljoin(service.url, address) for address in links.loaded if not address.startswith(("data:", "#"))}
     foreign = [address for address in loaded | requested if not address.startswith(f"{service.url}/")]
@@ -108,7 +109,7 @@ def test_the_root_says_where_the_documentation_is(service: Service) -> None:
     assert response.headers["x-request-id"]
     body = response.json()
     assert (body.pop("name"), body.pop("version")) == ("Taskwell", taskwell.__version__)
-    assert body.keys() == {"docs", "redoc", "openapi", "health"}
+    assert body.keys() == {"docs", "redoc", "openapi", "problems", "health"}
     assert {name: service.http.get(path).status_code for name, path in body.items()} == dict.fromkeys(body, 200)
     assert service.http.head("/").headers["content-length"] == response.headers["content-length"]
 

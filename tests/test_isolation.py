@@ -21,6 +21,8 @@ OPEN = {
     ("GET", "/health/ready"),
     ("GET", "/docs"),
     ("GET", "/redoc"),
+    ("GET", "/problems"),
+    ("GET", "/problems/{slug}"),
     ("GET", "/openapi.json"),
     ("GET", "/docs/assets"),
 }
@@ -105,7 +107,7 @@ def test_an_unsupported_method_does_not_bypass_the_guard(alice: Client, mallory:
 
 @pytest.mark.parametrize(("method", "path"), sorted(OPEN))
 def test_open_routes_need_no_token(service: Service, method: str, path: str) -> None:
-    path = path.replace("/docs/assets", "/docs/assets/swagger-ui.css")
+    path = path.replace("/docs/assets", "/docs/assets/swagger-ui.css").replace("{slug}", "not-found")
     assert service.http.request(method, path).status_code == 200
 
 

@@ -27,6 +27,7 @@ from support.document import (
 from support.service import Client
 from taskwell.errors import MethodNotAllowed
 from taskwell.http.problem_body import reason_phrase
+from taskwell.http.problem_types import PROBLEM_TYPES, type_path
 from taskwell.tasks.schemas import Title
 
 
@@ -112,11 +113,15 @@ def test_the_document_does_not_depend_on_the_version_of_python() -> None:
     }
     for problem in problems():
         assert reason_phrase(problem.status) == names[problem.status]
+
+
+def test_every_example_of_problem_details_leads_to_the_page_of_its_code() -> None:
     for content in contents():
         if content.media_type == "application/problem+json":
-            assert {(example["status"], example["title"]) for example in content.examples} == {
-                (content.status, names[content.status or 0])
-            }
+            for example in content.examples:
+                assert example["status"] == content.status
+                assert example["title"] == PROBLEM_TYPES[example["error_code"]].title
+                assert example["type"] == type_path(example["error_code"])
 
 
 def test_every_kind_of_error_is_documented() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from support.browser import run_scenario
 from support.nginx import Nginx
-from support.problem import assert_problem
+from support.problem import assert_problem, assert_problem_details
 from support.process import Server, production, run, serving
 from support.service import SECRET, Client, Service, running, sign, use_every_endpoint
 from taskwell.errors import SettingsError
@@ -92,9 +92,12 @@ def test_a_user_id_with_a_slash_survives_a_proxy_that_passes_the_prefix_on(serve
 
 def test_the_documentation_is_right_under_the_prefix(http: httpx2.Client) -> None:
     index = http.get("/").json()
-    pages = {"docs": "/docs", "redoc": "/redoc", "openapi": "/openapi.json", "health": "/health"}
-    assert {name: index[name] for name in pages} == {name: f"/prefix{path}" for name, path in pages.items()}
-    assert http.get("/openapi.json").json()["servers"] == [{"url": "/prefix"}]
+    pages = {name: f"/prefix/{name}" for name in ("docs", "redoc", "problems", "health")}
+    assert {name: index[name] for name in pages} == pages
+    assert index["openapi"] == "/prefix/openapi.json"
+    document = http.get("/openapi.json").json()
+    assert document["servers"] == [{"url": "/prefix"}]
+    assert "](/prefix/problems)" in document["info"]["description"]
     for page in ("/docs", "/redoc"):
         text = http.get(page).text
         addresses = re.findall(r"""(?:src|href|url|spec-url)(?:=|: ?)["'](/[^"']+)""", text)
@@ -111,6 +114,19 @@ def test_a_developer_tries_the_api_out_behind_the_prefix(nginx: Nginx) -> None:
     assert seen["download"] == f"{nginx.url}/prefix/openapi.json"
     own = [url for url in seen["requested"] if not url.startswith(("data:", "blob:"))]
     assert [url for url in own if not url.startswith(f"{nginx.url}/prefix/")] == []
+
+
+def test_the_type_of_an_error_leads_to_its_page(nginx: Nginx) -> None:
+    with httpx2.Client(base_url=nginx.url, timeout=15) as http:
+        response = http.get("/prefix/docs/assets/nonsense", headers={"Accept": "application/problem+json"})
+        problem = assert_problem_details(response, 404, "NOT_FOUND", root_path="/prefix")
+        page = http.get(problem["type"])
+        assert page.status_code == 200
+        links = set(re.findall(r'href="(/[^"]*)"', page.text))
+        assert links == {"/prefix/problems", "/prefix/docs"}
+        listed = re.findall(r'href="(/[^"]*)"', http.get("/prefix/problems").text)
+        assert problem["type"] in listed
+        assert {http.get(link).status_code for link in links.union(listed)} == {200}
 
 
 def test_errors_are_right_under_the_prefix(http: httpx2.Client) -> None:
@@ -139,7 +155,7 @@ def test_a_prefix_may_begin_like_a_path_of_the_service(root_path: str, new_datab
         assert created.headers["location"].startswith(f"{root_path}{user.home}/")
         # Both without the prefix and with it.
         assert user.request("GET", location).json() == user.request("GET", location.removeprefix(root_path)).json()
-        for path in ("/docs/assets/favicon.png", "/openapi.json", "/redoc", "/health/ready", "/docs"):
+        for path in ("/docs/assets/favicon.png", "/openapi.json", "/redoc", "/health/ready", "/problems/gone", "/docs"):
             if path != root_path:
                 assert service.http.get(path).status_code == 200
             assert service.http.get(root_path + path).status_code == 200

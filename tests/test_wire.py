@@ -1,4 +1,4 @@
-"""On the wire: the forms of an error, request ids, framing, and bytes that are not HTTP."""
+"""On the wire: request ids, framing, and bytes that are not HTTP."""
 
 import asyncio
 import logging
@@ -21,29 +21,6 @@ from support.problem import assert_problem
 from support.service import Client, Service, running, sign
 from taskwell.server import protocol
 from taskwell.server.exchange import Exchange
-
-
-@pytest.mark.parametrize(
-    "accept", ["application/problem+json", "text/html, application/problem+json;q=0.9", "APPLICATION/PROBLEM+JSON"]
-)
-def test_problem_details_are_given_to_clients_that_accept_them(alice: Client, accept: str) -> None:
-    response = alice.request("GET", 0, headers={"Accept": accept})
-    body = response.json()
-    assert response.headers["content-type"] == "application/problem+json"
-    assert (body["status"], body["title"], body["type"], body["error_code"]) == (
-        404,
-        "Not Found",
-        "about:blank",
-        "NOT_FOUND",
-    )
-    assert body["instance"].endswith(body["request_id"])
-
-
-@pytest.mark.parametrize(
-    "accept", ["*/*", "application/json", "application/problem+json;q=0", "application/problem+jsonx", "\xff"]
-)
-def test_problem_details_are_given_to_no_other_client(alice: Client, accept: str) -> None:
-    assert_problem(alice.request("GET", 0, headers={"Accept": accept.encode("latin-1")}), 404, "NOT_FOUND")
 
 
 @pytest.mark.parametrize("request_id", ["a", "A-b_c.9", "x" * 64])

@@ -23,7 +23,7 @@ from taskwell.database.postgres import PostgresDatabase
 from taskwell.database.sqlite import SQLiteDatabase
 from taskwell.database.urls import PostgresURL
 from taskwell.errors import Problem
-from taskwell.http import docs, openapi
+from taskwell.http import docs, openapi, problem_pages
 from taskwell.http.body import BodyReader
 from taskwell.http.cors import CORS
 from taskwell.http.endpoint import EndpointEngine
@@ -98,6 +98,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(health.router)
     openapi.complete(app)
     docs.add(app)
+    problem_pages.add(app)
     app.front = _middleware(
         EndpointEngine(
             app.framework,

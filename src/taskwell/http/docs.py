@@ -11,11 +11,12 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Respon
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
+from taskwell.http.problem_types import PROBLEMS_PATH
 from taskwell.http.segments import public_path
 
 _ASSETS = "/docs/assets"
 _REDOC = "redoc.standalone.js"
-_INDEX = {"docs": "docs", "redoc": "redoc", "openapi": "openapi.json", "health": "health"}
+_INDEX = {"docs": "docs", "redoc": "redoc", "openapi": "openapi.json", "problems": "problems", "health": "health"}
 _REVALIDATE = {"Cache-Control": "no-cache"}
 
 # Browsers load nothing from other hosts, whatever the files of a later release contain.
@@ -62,7 +63,12 @@ def add(app: FastAPI) -> None:
         return JSONResponse({"name": app.title, "version": app.version, **pages}, headers=_REVALIDATE)
 
     async def document(request: Request) -> Response:
-        return JSONResponse(app.openapi() | {"servers": [{"url": _root(request) or "/"}]}, headers=_REVALIDATE)
+        root = _root(request)
+        generated = app.openapi()
+        # The only link to the service in the text.
+        description = generated["info"]["description"].replace(f"]({PROBLEMS_PATH})", f"]({root}{PROBLEMS_PATH})")
+        changes = {"servers": [{"url": root or "/"}], "info": generated["info"] | {"description": description}}
+        return JSONResponse(generated | changes, headers=_REVALIDATE)
 
     async def swagger_ui(request: Request) -> Response:
         root = _root(request)

@@ -30,14 +30,13 @@ from taskwell.errors import (
     UnprocessableRequest,
     Violation,
 )
+from taskwell.http.accept import weights
 from taskwell.http.problem_body import PROBLEM_JSON, problem_body, rfc9457_members
+from taskwell.http.segments import public_path
 from taskwell.telemetry.requests import name_of
 from taskwell.times import rfc3339
 
 logger = logging.getLogger("taskwell.problems")
-
-# A weight of 0 means "not acceptable" (RFC 9110, section 12.4.2).
-_WEIGHT_ZERO = re.compile(r";\s*q=0(\.0*)?$")
 
 # A body of 64 KiB can break thousands of rules. A client needs the first ones; all of them would make the response large.
 MAX_VIOLATIONS = 20
@@ -55,7 +54,7 @@ def problem_response(scope: Scope, problem: Problem) -> Response:
     media_type = "application/json"
     if _prefers_problem_json(Headers(scope=scope).getlist("accept")):
         media_type = PROBLEM_JSON
-        body |= rfc9457_members(problem, request_id=request_id)
+        body |= rfc9457_members(problem.code, problem.status, root_path=public_path(scope, ""), request_id=request_id)
     return Response(
         json.dumps(body, separators=(",", ":")),
         problem.status,
@@ -65,8 +64,14 @@ def problem_response(scope: Scope, problem: Problem) -> Response:
 
 
 def _prefers_problem_json(accept: Sequence[str]) -> bool:
-    ranges = [part.strip().lower() for value in accept for part in value.split(",")]
-    return any(part.split(";")[0].rstrip() == PROBLEM_JSON and not _WEIGHT_ZERO.search(part) for part in ranges)
+    """Returns whether the client names RFC 9457's type, and prefers no other form of the body.
+
+    A wildcard does not name it: most clients send `*/*` by default.
+    """
+    weight = weights(accept)
+    # The most specific range counts (RFC 9110, section 12.5.1).
+    json_range = next((name for name in ("application/json", "application/*", "*/*") if name in weight), "")
+    return 0 < weight.get(PROBLEM_JSON, 0) >= weight.get(json_range, 0)
 
 
 # --- errors as responses
@@ -107,9 +112,7 @@ def _problem_of(request: Request, error: HTTPException) -> Problem:
 def _allowed_methods(request: Request) -> list[str]:
     """Returns all methods of the path. If several routes share it, Starlette lists only the methods of the first."""
     methods: set[str] = set()
-    # A mount adds its own prefix to `root_path`.
-    root_path = request.scope.get("app_root_path", request.scope.get("root_path", ""))
-    scope = {**request.scope, "root_path": root_path}
+    scope = {**request.scope, "root_path": public_path(request.scope, "")}
     for route in iter_route_contexts(request.app.routes):
         if route.matches(scope)[0] is not Match.NONE:
             # A mount has no methods of its own; ours serve files.

@@ -10,19 +10,25 @@ from starlette.routing import BaseRoute
 
 from taskwell.errors import Problem
 from taskwell.http.error_responses import MAX_VIOLATIONS
-from taskwell.http.problem_body import PROBLEM_JSON, problem_body, rfc9457_members
+from taskwell.http.problem_body import (
+    EXAMPLE_REQUEST_ID,
+    EXAMPLE_TIMESTAMP,
+    PROBLEM_JSON,
+    problem_body,
+    rfc9457_members,
+)
+from taskwell.http.problem_types import PROBLEMS_PATH
 
 Responses = dict[int | str, dict[str, object]]
 """The type of a route's `responses`."""
-
-_REQUEST_ID = "01JD7Q6ZV8X9W4T2M1N0K5R3PQ"
 
 _DESCRIPTION = f"""\
 Every request to a path under `/api` must carry `Authorization: Bearer <JWT>`. The `user_id` in the path must be the
 user of that token.
 
 All errors have the same body: `detail` is written for people, `error_code` for programs, and `request_id` identifies
-the request in the service's log. Send `Accept: {PROBLEM_JSON}` to get the members of RFC 9457 as well.
+the request in the service's log. Send `Accept: {PROBLEM_JSON}` to get the members of RFC 9457 as well. Then `type` is
+the path of a page about the error. The service has [a list of these pages]({PROBLEMS_PATH}).
 
 `HEAD` works wherever `GET` does. A slash at the end of a path makes no difference.
 """
@@ -76,10 +82,11 @@ _SCHEMAS: dict[str, dict[str, object]] = {
             **_PROBLEM,
             "type": {
                 "type": "string",
-                "const": "about:blank",
-                "description": "Always the same. See `error_code` for the kind of error.",
+                "format": "uri-reference",
+                "description": "The address of the service's page about this kind of error, relative to the request's URL. "
+                "Each `error_code` has one.",
             },
-            "title": {"type": "string", "description": "The name of the status."},
+            "title": {"type": "string", "description": "The name of the kind of error."},
             "status": {
                 "type": "integer",
                 "minimum": 400,
@@ -114,7 +121,7 @@ _HEADERS: dict[str, dict[str, object]] = {
         "It is the X-Request-ID of the request if that matches the pattern, and a new one otherwise.",
         "required": True,
         "schema": {"type": "string", "maxLength": 64, "pattern": "^[A-Za-z0-9._-]{1,64}$"},
-        "example": _REQUEST_ID,
+        "example": EXAMPLE_REQUEST_ID,
     },
     "WWW-Authenticate": {
         "description": "The challenge of RFC 6750. If a token was sent, it has `error` and `error_description`.",
@@ -153,10 +160,13 @@ def problem_responses(problems: Iterable[type[Problem] | Problem]) -> Responses:
 
 def _response(problems: list[Problem]) -> dict[str, object]:
     bodies = {
-        problem.detail: problem_body(problem, timestamp="2026-11-21T10:30:00.123456Z", request_id=_REQUEST_ID)
+        problem.detail: problem_body(problem, timestamp=EXAMPLE_TIMESTAMP, request_id=EXAMPLE_REQUEST_ID)
         for problem in problems
     }
-    details = {problem.detail: rfc9457_members(problem, request_id=_REQUEST_ID) for problem in problems}
+    details = {
+        problem.detail: rfc9457_members(problem.code, problem.status, request_id=EXAMPLE_REQUEST_ID)
+        for problem in problems
+    }
     return {
         "description": " or ".join(sorted({problem.code for problem in problems})),
         "headers": {

@@ -3,9 +3,13 @@
 from http import HTTPStatus
 
 from taskwell.errors import Problem
+from taskwell.http.problem_types import PROBLEM_TYPES, type_path
 
 PROBLEM_JSON = "application/problem+json"
 """The media type of RFC 9457."""
+
+EXAMPLE_TIMESTAMP = "2026-11-21T10:30:00.123456Z"
+EXAMPLE_REQUEST_ID = "01JD7Q6ZV8X9W4T2M1N0K5R3PQ"
 
 # `HTTPStatus` has the names of older RFCs before Python 3.13.
 _RENAMED_BY_RFC_9110 = {413: "Content Too Large", 422: "Unprocessable Content"}
@@ -22,12 +26,15 @@ def problem_body(problem: Problem, *, timestamp: str, request_id: str) -> dict[s
     }
 
 
-def rfc9457_members(problem: Problem, *, request_id: str) -> dict[str, object]:
-    """Returns the members that an error has in addition when the client accepts `application/problem+json`."""
+def rfc9457_members(code: str, status: int, *, root_path: str = "", request_id: str) -> dict[str, object]:
+    """Returns the members that an error has in addition when the client accepts `application/problem+json`.
+
+    `type` is the path of the page about `code`, under the `root_path` of the proxy (RFC 9457, section 3.1.1).
+    """
     return {
-        "type": "about:blank",
-        "title": reason_phrase(problem.status),
-        "status": problem.status,
+        "type": root_path + type_path(code),
+        "title": PROBLEM_TYPES[code].title,
+        "status": status,
         "instance": f"urn:taskwell:request:{request_id}",
     }
 

@@ -78,7 +78,8 @@ def remove_root_path(scope: Scope, root_path: str, first_segments: Container[str
 
 def public_path(scope: Scope, path: str) -> str:
     """Returns `path` as clients must send it, for `Location` and `Link`: with the prefix that a proxy serves it under."""
-    root_path: str = scope.get("root_path", "")
+    # A mount adds its own prefix to `root_path`.
+    root_path: str = scope.get("app_root_path", scope.get("root_path", ""))
     return root_path + path
 
 

@@ -72,6 +72,7 @@ class HTTPProtocol(asyncio.Protocol):
     ) -> None:
         self._app = cast("ASGIApp", config.loaded_app)
         self._proxies = proxies
+        self._root_path = config.root_path
         self._keep_alive_seconds = config.timeout_keep_alive
         self._server = server_state
         self._app_state = app_state
@@ -362,10 +363,11 @@ class HTTPProtocol(asyncio.Protocol):
             self._send_refusal()
 
     def _send_refusal(self) -> None:
-        response = refusal(self._refused)
+        response = refusal(scope := self._refused)
         headers = [*self.default_headers, *response.raw_headers]
         lines = b"".join(b"%b: %b\r\n" % header for header in headers)
-        self.write(b"HTTP/1.1 400 Bad Request\r\n" + lines + b"\r\n" + bytes(response.body))
+        body = b"" if scope["method"] == "HEAD" else bytes(response.body)
+        self.write(b"HTTP/1.1 400 Bad Request\r\n" + lines + b"\r\n" + body)
         self._linger()
 
     @property
@@ -375,7 +377,9 @@ class HTTPProtocol(asyncio.Protocol):
             "type": "http",
             "method": UNKNOWN,
             "raw_path": b"",
-            "headers": [],
+            "root_path": self._root_path,
+            # An incomplete head may lack `Accept`.
+            "headers": self._headers if self._is_head_complete else [],
             # An incomplete head may lack the header of the proxy.
             "client": self._client if self._is_head_complete else self._addresses["client"],
         }

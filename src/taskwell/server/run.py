@@ -110,6 +110,7 @@ class Server(uvicorn.Server):
             proxy_headers=False,
             # `taskwell.telemetry.logs` has configured logging.
             log_config=None,
+            root_path=settings.TASKWELL_ROOT_PATH,
             timeout_keep_alive=settings.TASKWELL_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=STOP_SECONDS,
         )
