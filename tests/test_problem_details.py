@@ -134,9 +134,9 @@ class _Broken:
 
 
 class _Slow:
-    async def list(self, owner: str, **options: object) -> None:
+    async def list(self, *arguments: object) -> None:
         await asyncio.sleep(2)
-        raise RuntimeError(owner, options)
+        raise RuntimeError(arguments)
 
 
 def test_a_bug_honours_the_accept_header(fragile: Service, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ type Responses<Operation extends keyof operations> = operations[Operation]["resp
 type Received<Operation extends keyof operations, Status extends keyof Responses<Operation>> =
   Responses<Operation>[Status] extends { content: { "application/json": infer Body } } ? Body : never;
 
-type ErrorStatus<Operation extends keyof operations> = Exclude<keyof Responses<Operation>, 200 | 201 | 204>;
+type ErrorStatus<Operation extends keyof operations> = Exclude<keyof Responses<Operation>, 200 | 201 | 204 | 304>;
 
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
 

@@ -13,42 +13,44 @@ from taskwell.etags import ALWAYS, EntityTags, MalformedEntityTagsError, Precond
 
 T = TypeVar("T")
 
-# RFC 9110, section 8.8.3, permits more characters in a tag; these are the ones of this service's tags.
-_TAGS_SCHEMA = {"type": "string", "maxLength": 8000}
+NOT_ENTITY_TAGS = 'must be * or a list of entity tags, such as "57", with the quotes'
 
 
 def _entity_tags(text: object) -> EntityTags:
     try:
         return EntityTags(str(text))
     except MalformedEntityTagsError:
-        raise PydanticCustomError(
-            MALFORMED_HEADER, 'must be * or a list of entity tags, such as "57", with the quotes'
-        ) from None
+        raise PydanticCustomError(MALFORMED_HEADER, NOT_ENTITY_TAGS) from None
 
+
+def _schema(max_length: int, *examples: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "minLength": 1, "maxLength": max_length, "examples": [*examples]})
+
+
+_Tags = Annotated[EntityTags | None, PlainValidator(_entity_tags)]
 
 IfMatch = Annotated[
-    EntityTags | None,
-    PlainValidator(_entity_tags),
-    WithJsonSchema(_TAGS_SCHEMA),
+    _Tags,
+    _schema(8000, '"57"', "*"),
     Header(
         alias="If-Match",
-        description="Do this only if the task's ETag is one of these; `*` means any. Else the response is 412.",
+        description="Do this only if the ETag of the task is one of these; `*` means any. Otherwise the response is 412.",
     ),
 ]
 IfNoneMatch = Annotated[
-    EntityTags | None,
-    PlainValidator(_entity_tags),
-    WithJsonSchema(_TAGS_SCHEMA),
+    _Tags,
+    _schema(8000, '"57"'),
     Header(
-        alias="If-None-Match", description="The ETag of what you have. If it is still the same, the response is 304."
+        alias="If-None-Match",
+        description="The ETag of what you have. If it is still the same, the response is 304, without a body.",
     ),
 ]
 IfNoneMatchOnWrite = Annotated[
-    EntityTags | None,
-    PlainValidator(_entity_tags),
-    WithJsonSchema(_TAGS_SCHEMA),
+    _Tags,
+    _schema(8000, '"57"'),
     Header(
-        alias="If-None-Match", description="Do this only if the task's ETag is none of these. Else the response is 412."
+        alias="If-None-Match",
+        description="Do this only if the ETag of the task is none of these. Otherwise the response is 412.",
     ),
 ]
 
@@ -110,7 +112,7 @@ def _idempotency_key(text: object) -> str:
 IdempotencyKey = Annotated[
     str | None,
     PlainValidator(_idempotency_key),
-    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 512, "pattern": r"^[\x21-\x7e]{1,512}$"}),
+    _schema(512, "8e03978e-40d5-43e8-bc93-6894a57f9324"),
     Header(
         alias="Idempotency-Key",
         description="Makes the request safe to repeat: one key creates at most one task of the user, however often it is "

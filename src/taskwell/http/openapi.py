@@ -61,6 +61,8 @@ _PROBLEM: dict[str, object] = {
         "The values that were sent are never repeated.",
         "items": {"$ref": "#/components/schemas/Violation"},
     },
+    # Only with PRECONDITION_FAILED.
+    "current": {"$ref": "#/components/schemas/TaskResponse"},
 }
 _REQUIRED = ["detail", "error_code", "timestamp", "request_id"]
 
@@ -106,7 +108,7 @@ _SCHEMAS: dict[str, dict[str, object]] = {
                 "type": "array",
                 "minItems": 1,
                 "maxItems": 16,
-                "description": "Where: `body`, `query` or `path`, followed by the names that lead to the member.",
+                "description": "Where: `body`, `query`, `path` or `header`, followed by the names that lead to the member.",
                 "items": {"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}]},
             },
             "msg": {"type": "string", "description": "The rule, for people."},
@@ -134,6 +136,39 @@ _HEADERS: dict[str, dict[str, object]] = {
         "required": True,
         "schema": {"type": "string", "maxLength": 9, "pattern": "^[0-9]{1,9}$"},
         "example": "1",
+    },
+    "ETag": {
+        "description": "The version of what the response shows (RFC 9110, section 8.8.3). Send it in `If-None-Match` to "
+        "learn whether it has changed, and in `If-Match` to write only if it has not.",
+        "required": True,
+        "schema": {"type": "string", "maxLength": 60, "pattern": '^(W/)?"[!-~]{1,50}"$'},
+        "example": '"57"',
+    },
+    "Taskwell-Revision": {
+        "description": "The revision of the task that the response shows, or of the deletion. Each write that changes one "
+        "of the user's tasks has a higher revision than the write before.",
+        "required": True,
+        "schema": {"type": "string", "maxLength": 19, "pattern": "^[0-9]{1,19}$"},
+        "example": "57",
+    },
+    "Link": {
+        "description": 'The pages of this list (RFC 8288): `rel="next"` if another page follows, and `rel="first"`. '
+        "Absent if the list has only one page.",
+        "required": False,
+        "schema": {"type": "string", "maxLength": 16_000, "pattern": '^<.*"$'},
+        "example": '</api/user_abc123/tasks?limit=50&cursor=WzBd>; rel="next", </api/user_abc123/tasks?limit=50>; rel="first"',
+    },
+    "Location": {
+        "description": "The path of the new task.",
+        "required": True,
+        "schema": {"type": "string", "maxLength": 2000, "format": "uri-reference"},
+        "example": "/api/user_abc123/tasks/1",
+    },
+    "Idempotency-Replayed": {
+        "description": "Present if an earlier request with the same `Idempotency-Key` created the task.",
+        "required": False,
+        "schema": {"type": "string", "enum": ["true"]},
+        "example": "true",
     },
 }
 
@@ -170,7 +205,7 @@ def _response(problems: list[Problem]) -> dict[str, object]:
     return {
         "description": " or ".join(sorted({problem.code for problem in problems})),
         "headers": {
-            name: _header(name, problems) for problem in problems for name in problem.headers if name in _HEADERS
+            name: _header_of(name, problems) for problem in problems for name in problem.headers if name in _HEADERS
         },
         "content": {
             "application/json": {
@@ -185,12 +220,13 @@ def _response(problems: list[Problem]) -> dict[str, object]:
     }
 
 
-def _header(name: str, problems: list[Problem]) -> dict[str, object]:
+def _header_of(name: str, problems: list[Problem]) -> dict[str, object]:
     always = all(name in problem.headers for problem in problems)
-    return _reference(name) if always else {**_HEADERS[name], "required": False}
+    return header(name) if always else {**_HEADERS[name], "required": False}
 
 
-def _reference(name: str) -> dict[str, object]:
+def header(name: str) -> dict[str, object]:
+    """Returns the description of a response header, by reference."""
     return {"$ref": f"#/components/headers/{name}"}
 
 
@@ -236,7 +272,7 @@ def _complete_operation(operation: dict[str, Any], route: RouteContext) -> None:
     parameters.sort(key=lambda parameter: _position(parameter, str(route.path_format)))
     responses = operation["responses"] = dict(sorted(operation["responses"].items()))
     for response in responses.values():
-        response["headers"] = response.get("headers", {}) | {"X-Request-ID": _reference("X-Request-ID")}
+        response["headers"] = response.get("headers", {}) | {"X-Request-ID": header("X-Request-ID")}
     # FastAPI removes nulls from its document, and so removes members of the examples.
     for status, declared in route.responses.items():
         for media_type, content in declared.get("content", {}).items():

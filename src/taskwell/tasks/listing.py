@@ -89,8 +89,8 @@ async def _task_list(
     ] = None,
     cursor: Annotated[
         str | None,
-        Field(max_length=MAX_CURSOR),
-        WithJsonSchema({"type": "string", "maxLength": MAX_CURSOR}),
+        Field(min_length=1, max_length=MAX_CURSOR),
+        WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_CURSOR}),
         Query(
             description="Where the page begins, from the `Link` header of the page before. Needs the same `sort`, `q` and "
             "`complete`; not together with `offset`."

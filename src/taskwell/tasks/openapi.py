@@ -1,25 +1,28 @@
 """Examples of the task endpoints' requests and responses, for the OpenAPI document."""
 
-from typing import Any
-
 from fastapi.openapi.models import Example
 
 from taskwell.auth.owner import AUTH_PROBLEMS
 from taskwell.auth.scopes import READ, WRITE
 from taskwell.errors import (
     DatabaseError,
+    Gone,
     InsufficientScope,
     InternalError,
     MalformedRequest,
     NotFound,
     Overloaded,
     PayloadTooLarge,
+    PreconditionFailed,
+    PreconditionRequired,
     Problem,
     RequestTimeout,
     UnprocessableRequest,
     UnsupportedMediaType,
 )
-from taskwell.http.openapi import Responses, problem_responses
+from taskwell.http.conditions import NOT_ENTITY_TAGS
+from taskwell.http.openapi import Responses, header, problem_responses
+from taskwell.tasks.repository import reused_key
 
 USER = "user_abc123"
 
@@ -68,6 +71,12 @@ _NO_FIELD = MalformedRequest(
     [{"loc": ["body"], "msg": "at least one field must be provided", "type": "no_fields"}],
 )
 _NO_TASK = NotFound("There is no such task.")
+_MALFORMED_TAG = MalformedRequest(
+    f"header If-Match: {NOT_ENTITY_TAGS}",
+    [{"loc": ["header", "If-Match"], "msg": NOT_ENTITY_TAGS, "type": "malformed_header"}],
+)
+_USED_KEY = reused_key()
+_CHANGED_BY_OTHERS = PreconditionFailed(_CHANGED, '"58"')
 
 _ALWAYS: list[type[Problem]] = [*AUTH_PROBLEMS, DatabaseError, InternalError, Overloaded]
 _ON_READ: list[type[Problem] | Problem] = [*_ALWAYS, InsufficientScope(READ)]
@@ -75,35 +84,40 @@ _ON_WRITE: list[type[Problem] | Problem] = [*_ALWAYS, InsufficientScope(WRITE)]
 _WITH_BODY: list[type[Problem]] = [RequestTimeout, PayloadTooLarge, UnsupportedMediaType]
 
 
-def _success(example: object, **rest: Any) -> dict[str, object]:  # noqa: ANN401 - FastAPI's own type
-    return {"content": {"application/json": {"example": example}}, **rest}
+def _success(example: object, *headers: str) -> dict[str, object]:
+    return {"content": {"application/json": {"example": example}}, "headers": {name: header(name) for name in headers}}
 
 
-_LOCATION = {
-    "description": "The path of the new task.",
-    "required": True,
-    "schema": {"type": "string", "format": "uri-reference"},
-    "example": f"/api/{USER}/tasks/1",
+_NOT_MODIFIED: dict[str, object] = {
+    "description": "Nothing has changed since the response with this ETag.",
+    "headers": {"ETag": header("ETag")},
 }
+_WRITTEN = ("ETag", "Taskwell-Revision")
+_ON_CONDITION: list[type[Problem] | Problem] = [_MALFORMED_TAG, _NO_TASK, _CHANGED_BY_OTHERS, PreconditionRequired]
 
 ON_LIST: Responses = {
-    200: _success({"tasks": [TASK], "count": 1}),
-    **problem_responses([_BAD_LIMIT, *_ON_READ]),
+    200: _success({"tasks": [TASK], "count": 1}, "ETag", "Link"),
+    304: _NOT_MODIFIED,
+    **problem_responses([_MALFORMED_TAG, _BAD_LIMIT, *_ON_READ]),
 }
 ON_CREATE: Responses = {
-    201: _success(TASK, headers={"Location": _LOCATION}),
-    **problem_responses([_NOT_JSON, _BAD_TITLE, *_ON_WRITE, *_WITH_BODY]),
+    201: _success(TASK, "Location", *_WRITTEN, "Idempotency-Replayed"),
+    **problem_responses([_NOT_JSON, _BAD_TITLE, _USED_KEY, Gone, *_ON_WRITE, *_WITH_BODY]),
 }
 ON_GET: Responses = {
-    200: _success(TASK),
-    **problem_responses([_BAD_ID, _NO_TASK, *_ON_READ]),
+    200: _success(TASK, "ETag"),
+    304: _NOT_MODIFIED,
+    **problem_responses([_MALFORMED_TAG, _BAD_ID, _NO_TASK, *_ON_READ]),
 }
 ON_REPLACE: Responses = {
-    200: _success(_CHANGED),
-    **problem_responses([_NOT_JSON, _BAD_TITLE, _NO_TASK, *_ON_WRITE, *_WITH_BODY]),
+    200: _success(_CHANGED, *_WRITTEN),
+    **problem_responses([_NOT_JSON, _BAD_TITLE, *_ON_CONDITION, *_ON_WRITE, *_WITH_BODY]),
 }
 ON_PATCH: Responses = {
-    200: _success(_CHANGED),
-    **problem_responses([_NOT_JSON, _NO_FIELD, _BAD_TITLE, _NO_TASK, *_ON_WRITE, *_WITH_BODY]),
+    200: _success(_CHANGED, *_WRITTEN),
+    **problem_responses([_NOT_JSON, _NO_FIELD, _BAD_TITLE, *_ON_CONDITION, *_ON_WRITE, *_WITH_BODY]),
 }
-ON_DELETE: Responses = problem_responses([_BAD_ID, _NO_TASK, *_ON_WRITE])
+ON_DELETE: Responses = {
+    204: {"headers": {"Taskwell-Revision": header("Taskwell-Revision")}},
+    **problem_responses([_BAD_ID, *_ON_CONDITION, *_ON_WRITE]),
+}

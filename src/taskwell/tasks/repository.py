@@ -20,8 +20,6 @@ from taskwell.times import rfc3339
 # The columns of `MEMBERS`, then those that only the service uses.
 _PublicRow = tuple[int, str, str, str | None, bool, datetime, datetime, *tuple[object, ...]]
 
-_REUSED_KEY = "was used before, to create a task with other values; send a new key"
-
 
 class Stored(NamedTuple):
     """A task, and the revision of its last change."""
@@ -186,15 +184,21 @@ def _outcome(row: Row) -> Stored:
     if outcome == "gone":
         raise Gone
     if outcome == "other_values":
-        raise UnprocessableRequest(
-            f"header Idempotency-Key: {_REUSED_KEY}",
-            [{"loc": ["header", "Idempotency-Key"], "msg": _REUSED_KEY, "type": "idempotency_key_reused"}],
-        )
+        raise reused_key()
     task, revision = _stored(row)
     if outcome == "stale":
         times = {name: rfc3339(cast("datetime", row[MEMBERS.index(name)])) for name in ("created_at", "updated_at")}
         raise PreconditionFailed({**task, **times}, task_etag(revision))
     return Stored(task, revision)
+
+
+def reused_key() -> UnprocessableRequest:
+    """Returns the problem for an `Idempotency-Key` that has created a task with other values."""
+    msg = "was used before, to create a task with other values; send a new key"
+    return UnprocessableRequest(
+        f"header Idempotency-Key: {msg}",
+        [{"loc": ["header", "Idempotency-Key"], "msg": msg, "type": "idempotency_key_reused"}],
+    )
 
 
 def _not_found() -> NotFound:
