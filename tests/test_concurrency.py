@@ -18,14 +18,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
-from sqlalchemy.sql.base import Executable
 
 from support.rows import execute
 from support.service import Client, Json, Service, sign
 from taskwell.database import postgres, sqlite
 from taskwell.database.interface import compile_statement
 from taskwell.database.urls import SQLiteURL, parse_database_url
-from taskwell.tasks import statements
+from taskwell.tasks import statements, writes
 
 Request = tuple[Client, str, str, object]
 Snapshot = set[tuple[Any, ...]]
@@ -155,7 +154,7 @@ def test_a_reader_that_sees_a_revision_has_seen_all_earlier_ones(service: Servic
 def test_a_write_waits_until_the_write_with_the_previous_revision_commits(service: Service, alice: Client) -> None:
     first, second = alice.create()["id"], alice.create()["id"]
     with ThreadPoolExecutor(1) as thread:
-        with _uncommitted(service, statements.delete_task, owner=alice.user, id=first):
+        with _uncommitted_deletion(service, alice.user, first):
             writing = thread.submit(alice.request, "PATCH", second, json={"title": "new"})
             time.sleep(0.3)
             assert not writing.done()
@@ -164,18 +163,19 @@ def test_a_write_waits_until_the_write_with_the_previous_revision_commits(servic
 
 
 @contextmanager
-def _uncommitted(service: Service, statement: Executable, **values: object) -> Generator[None]:
-    """Runs a write as another process would, and commits it at the end of the block."""
+def _uncommitted_deletion(service: Service, user: str, task_id: int) -> Generator[None]:
+    """Deletes a task as another process would, and commits at the end of the block."""
     url = parse_database_url(service.url_of_database)
+    values = {"owner": user, "id": task_id, "if_match": None, "if_none_match": None}
     if isinstance(url, SQLiteURL):
-        compiled = compile_statement(statement, sqlite._DIALECT)
+        compiled = compile_statement(statements.delete_task, sqlite._DIALECT)
         with closing(sqlite.connect(url.path)) as writer:
             writer.execute("BEGIN IMMEDIATE")
             writer.execute(compiled.sql, compiled.arguments(values))
             yield
             writer.execute("COMMIT")
         return
-    compiled = compile_statement(statement, postgres._DIALECT)
+    compiled = postgres.call_of(writes.delete_task)
     with asyncio.Runner() as loop:
         connection = loop.run(postgres.connect(url))
         try:

@@ -100,8 +100,8 @@ def test_a_bug_appears_in_the_log_and_not_in_the_response(
     new_database_url: Callable[[str], str], caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken:
-        async def list(self, owner: str, **options: object) -> None:
-            raise RuntimeError("the canary of " + owner, options)
+        async def list(self, owner: str, *arguments: object) -> None:
+            raise RuntimeError("the canary of " + owner, arguments)
 
     settings: dict[str, Any] = {"TASKWELL_CORS_ORIGINS": ORIGIN}
     with running("sqlite", DATABASE_URL=new_database_url("sqlite"), **settings) as service:

@@ -176,7 +176,7 @@ def test_every_parameter_has_a_range_in_the_words_of_json_schema() -> None:
             # Pydantic's own words, such as `ge`, mean nothing to readers of JSON Schema.
             assert schema.keys() <= {
                 *("type", "format", "title", "description", "default", "examples", "enum"),
-                *("minimum", "maximum", "minLength", "maxLength"),
+                *("minimum", "maximum", "minLength", "maxLength", "pattern"),
             }, parameter
             if schema["type"] == "integer":
                 assert {"minimum", "maximum"} <= schema.keys(), parameter

@@ -8,10 +8,10 @@ import asyncio
 import json
 import re
 import sqlite3
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple, get_args
 
 import asyncpg
 import pytest
@@ -22,34 +22,51 @@ from taskwell.database.interface import CompiledStatement, compile_statement
 from taskwell.database.schema import SCHEMA
 from taskwell.database.urls import SQLiteURL, parse_database_url
 from taskwell.migrations.runner import upgrade
-from taskwell.tasks import statements
+from taskwell.tasks import statements, writes
+from taskwell.tasks.statements import PageShape, Sort
 
-STATEMENTS: dict[str, Executable] = {
-    "create_task": statements.create_task,
-    "get_created_task": statements.get_created_task,
+SORTS = get_args(Sort)
+
+READS: dict[str, Executable] = {
     "get_task": statements.get_task,
-    "change_task": statements.change_task,
-    "delete_task": statements.delete_task,
-    "list_tasks": statements.list_tasks(by_state=False),
-    "list_tasks_by_state": statements.list_tasks(by_state=True),
+    **{
+        f"list_tasks by {sort or 'id'}{' of a state' * by_state}{' from a cursor' * follows}": statements.list_tasks(
+            PageShape(by_state=by_state, sort=sort, follows=follows)
+        )
+        for sort in (None, *SORTS)
+        for by_state in (False, True)
+        for follows in (False, True)
+    },
+    "list_tasks that changed": statements.list_tasks(PageShape(unless_known=True)),
+    "not changed": statements.list_tasks(PageShape(unless_known=True)),
 }
 
+ON_SQLITE: dict[str, Executable] = READS | {
+    "create_task": statements.create_task,
+    "get_created_task": statements.get_created_task,
+    "change_task": statements.change_task,
+    "delete_task": statements.delete_task,
+}
+
+ON_POSTGRES: dict[str, CompiledStatement] = {
+    name: compile_statement(statement, postgres._DIALECT) for name, statement in READS.items()
+} | {write.name: postgres.call_of(write) for write in (writes.create_task, writes.change_task, writes.delete_task)}
 
 Values = dict[str, object]
 Plan = dict[str, Any]
 
 ORDINARY, HEAVY = "user-7", "heavy"
 
+# Multiplying by 2654435761 (Knuth's hash) scatters the complete and the deleted tasks.
 FILL = (
-    # Multiplying by 2654435761 (Knuth's hash) scatters the complete and the deleted tasks.
     """
     INSERT INTO task (user_id, title, complete, created_at, updated_at, deleted_at, revision, creation_key)
     WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 1100000)
     SELECT CASE WHEN n <= 100000 THEN 'heavy' ELSE 'user-' || (n % 1000) END,
         'Task ' || n,
         n * 2654435761 / 65536 % 100 < 40,
-        CURRENT_TIMESTAMP,
-        CURRENT_TIMESTAMP,
+        {moment},
+        {moment},
         CASE WHEN n * 2654435761 / 8388608 % 100 < 5 THEN CURRENT_TIMESTAMP END,
         n,
         'key ' || n
@@ -58,50 +75,82 @@ FILL = (
     "INSERT INTO owner (user_id, revision, epoch) SELECT user_id, max(revision), 1 FROM task GROUP BY user_id",
 )
 
-# A user's last task that is not complete, so that each write has something to change, and the number of live tasks.
+# A user's last task that is not complete, so that each write has something to change, the number of live tasks, and the
+# user's revision.
 TASK_AND_COUNT = """
-    SELECT max(CASE WHEN NOT complete THEN id END), count(*) FROM task WHERE user_id = '{}' AND deleted_at IS NULL
+    SELECT max(CASE WHEN NOT complete THEN id END), count(*), (SELECT revision FROM owner WHERE user_id = '{0}')
+    FROM task WHERE user_id = '{0}' AND deleted_at IS NULL
+"""
+
+# A task in the middle of the user's list, from which a cursor goes on.
+MIDDLE = """
+    SELECT id, created_at, updated_at, title FROM task WHERE user_id = '{}' AND deleted_at IS NULL
+    ORDER BY id LIMIT 1 OFFSET {}
 """
 
 
-def _cases() -> Iterator[tuple[str, str, int]]:
+def _cases(names: Iterable[str]) -> Iterator[tuple[str, str, int]]:
     """Yields each statement, for each user, with the maximum number of rows it may return."""
-    for name, owner in product(STATEMENTS, (ORDINARY, HEAVY)):
+    for name, owner in product(names, (ORDINARY, HEAVY)):
         for rows in (50, 1000) if name.startswith("list_") else (1,):
             yield name, owner, rows
 
 
-def _values(name: str, owner: str, task_id: int, limit: int) -> Values:
+def _values(name: str, owner: str, user: "_User", limit: int) -> Values:
+    middle_id, created_at, updated_at, title = user.middle
+    sort_values = {"created_at": created_at, "updated_at": updated_at, "title": title}
     return {
         "owner": owner,
-        "id": task_id,
+        "id": user.task_id,
         "title": "new",
         "sets_description": True,
         "description": "new",
         "complete": True,
-        "creation_key": "new" if name == "create_task" else f"key {task_id}",
+        "creation_key": "new" if name == "create_task" else f"key {user.task_id}",
+        "creation_digest": None,
+        "if_match": None,
+        "if_none_match": None,
         "limit": limit,
         "offset": 0,
+        "after_id": middle_id,
+        "after_value": next((value for column, value in sort_values.items() if column in name), None),
+        "known_revision": user.revision if name == "not changed" else 0,
+        "known_epoch": 1,
     }
+
+
+class _User(NamedTuple):
+    task_id: int
+    live: int
+    revision: int
+    middle: Sequence[object]
 
 
 # --- PostgreSQL
 
-FOUND_BY_ON_POSTGRES = {
-    "create_task": {"task_creation_key"},
-    "get_created_task": {"task_creation_key"},
-    "get_task": {"task_pkey"},
-    "change_task": {"task_pkey"},
-    "delete_task": {"task_pkey"},
-    "list_tasks": {"task_newest", "owner_pkey"},
-    "list_tasks_by_state": {"task_newest", "owner_pkey"},
-}
+
+# Every index whose entries are one user's live tasks can count them.
+COUNTERS = {"task_newest", "task_by_created_at", "task_by_updated_at", "task_by_title"}
+
+
+def _found_by_on_postgres(name: str) -> set[str]:
+    """Returns the indexes by which a statement finds its rows."""
+    if name == "create_task":
+        return {"task_creation_key", "owner_pkey"}
+    if name == "not changed":
+        return {"owner_pkey"}
+    if not name.startswith("list_"):
+        return {"task_pkey"} if name == "get_task" else {"task_pkey", "owner_pkey"}
+    sorted_by = {f"task_by_{column}" for column in ("created_at", "updated_at", "title") if column in name}
+    return {"owner_pkey"} | (sorted_by or {"task_newest"})
+
 
 # Pages that a statement reads beside one for each row: the path down each index and, for a write, the owner's row.
 PAGES = 40
 
-# The plan of a statement does not show the plans inside the functions it calls. This counter includes them.
+# The plan of a statement does not show the plans inside the functions it calls. These counters include them.
 SCANS = "SELECT sum(seq_scan) FROM pg_stat_xact_user_tables"
+INDEXES = "SELECT indexrelname, pg_stat_get_xact_numscans(indexrelid) FROM pg_stat_user_indexes"
 
 
 @pytest.mark.slow
@@ -115,28 +164,44 @@ def test_every_postgres_statement_reads_little_more_than_it_returns(
 
 async def _check_on_postgres(url: str, subtests: pytest.Subtests) -> None:
     async with _crowded_postgres(url), _connected(url) as connection:
-        some = {owner: (await connection.fetch(TASK_AND_COUNT.format(owner)))[0] for owner in (ORDINARY, HEAVY)}
-        for name, owner, rows in _cases():
-            task_id, live = some[owner]
-            compiled = compile_statement(STATEMENTS[name], postgres._DIALECT)
-            arguments = compiled.arguments(_values(name, owner, task_id, rows))
+        some = {owner: await _user_on_postgres(connection, owner) for owner in (ORDINARY, HEAVY)}
+        for name, owner, rows in _cases(ON_POSTGRES):
+            compiled = ON_POSTGRES[name]
+            arguments = compiled.arguments(_values(name, owner, some[owner], rows))
             # PostgreSQL plans a prepared statement for its values at first, and later once for all values.
             for mode in ("force_custom_plan", "force_generic_plan"):
                 with subtests.test(name, owner=owner, rows=rows, mode=mode):
-                    plan, scans = await _explained(connection, compiled.sql, arguments, mode)
+                    plan, scans, indexes = await _explained(connection, compiled.sql, arguments, mode)
                     assert scans == 0
-                    _check_plan(plan, rows=rows, live=live)
-                    assert _indexes(plan) == FOUND_BY_ON_POSTGRES[name]
+                    _check_plan(plan, rows=rows, live=some[owner].live)
+                    found_by = _found_by_on_postgres(name)
+                    if name.startswith("list_"):
+                        # All of an ordinary user's tasks fit on a page, so any of these indexes will do.
+                        assert indexes <= COUNTERS | {"owner_pkey"}
+                        assert owner == ORDINARY or found_by <= indexes
+                    else:
+                        # A revision is as good as an id to find the one task again.
+                        assert indexes - {"task_revision"} == found_by
+
+
+async def _user_on_postgres(connection: asyncpg.Connection, owner: str) -> _User:
+    ((task_id, live, revision),) = await connection.fetch(TASK_AND_COUNT.format(owner))
+    (middle,) = await connection.fetch(MIDDLE.format(owner, live // 2))
+    return _User(task_id, live, revision, list(middle))
 
 
 def _check_plan(plan: Plan, *, rows: int, live: int) -> None:
-    counts = [part for part in _parts(plan) if part["Node Type"] == "Aggregate"]
+    counts = [part for part in _parts(plan) if part["Node Type"] == "Aggregate" and not _reads_owner(part)]
     counting = [part for count in counts for part in _parts(count)]
     others = [part for part in _parts(plan) if part not in counting]
     assert {part["Node Type"] for part in counting} <= {"Aggregate", "Index Only Scan"}
     assert [part for part in counting if _rows(part) > live] == []
     assert [part for part in others if _rows(part) > rows] == []
     assert _pages(plan) - sum(_pages(count) for count in counts) <= rows + PAGES
+
+
+def _reads_owner(aggregate: Plan) -> bool:
+    return any(part.get("Index Name") == "owner_pkey" for part in _parts(aggregate))
 
 
 def _parts(plan: Plan) -> Iterator[Plan]:
@@ -154,29 +219,28 @@ def _pages(part: Plan) -> int:
     return int(part["Shared Hit Blocks"] + part["Shared Read Blocks"])
 
 
-def _indexes(plan: Plan) -> set[str]:
-    parts = list(_parts(plan))
-    arbiters = {name for part in parts for name in part.get("Conflict Arbiter Indexes", [])}
-    return arbiters | {part["Index Name"] for part in parts if "Index Name" in part}
-
-
 async def _explained(
     connection: asyncpg.Connection, sql: str, arguments: Sequence[object], mode: str
-) -> tuple[Plan, int]:
-    """Runs a statement, rolls it back, and returns its plan and its number of sequential scans.
+) -> tuple[Plan, int, set[str]]:
+    """Runs a statement, rolls it back, and returns its plan, its number of sequential scans, and the indexes it used.
 
     It runs twice, because the first run also reads the catalogue.
     """
-    literals = ", ".join(f"'{value}'" for value in arguments)
+    literals = ", ".join("NULL" if value is None else f"'{value}'" for value in arguments)
     await connection.execute(f"SET plan_cache_mode = {mode}; PREPARE it AS {sql}")
     for _ in range(2):
         await connection.execute("BEGIN")
-        before = await connection.fetchval(SCANS)
+        before, scans_before = await connection.fetchval(SCANS), await _scans_of_indexes(connection)
         explained = await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE it({literals})")
         after = await connection.fetchval(SCANS)
+        used = {name for name, number in (await _scans_of_indexes(connection)).items() if number > scans_before[name]}
         await connection.execute("ROLLBACK")
     await connection.execute("DEALLOCATE it")
-    return json.loads(explained)[0]["Plan"], after - before
+    return json.loads(explained)[0]["Plan"], after - before, used
+
+
+async def _scans_of_indexes(connection: asyncpg.Connection) -> dict[str, int]:
+    return {name: number or 0 for name, number in await connection.fetch(INDEXES)}
 
 
 @asynccontextmanager
@@ -190,7 +254,7 @@ async def _crowded_postgres(url: str) -> AsyncGenerator[None]:
         for name, _ in indexes:
             await connection.execute(f"DROP INDEX {name}")
         for statement in FILL:
-            await connection.execute(statement)
+            await connection.execute(statement.format(moment="now() - n * interval '1 second'"))
         await connection.execute("CREATE UNIQUE INDEX task_creation_key ON task (user_id, creation_key)")
         for _, definition in indexes:
             await connection.execute(definition)
@@ -217,18 +281,23 @@ OWNER = "SEARCH owner USING INDEX sqlite_autoindex_owner_1 (user_id=?)"
 PAGE = "SEARCH task USING INDEX task_newest (user_id=? AND deleted_at=?)"
 COUNT = "SEARCH task USING COVERING INDEX task_newest (user_id=? AND deleted_at=?)"
 
-FOUND_BY_ON_SQLITE = {
-    "create_task": {OWNER},
-    "get_created_task": {BY_KEY},
-    "get_task": {BY_ID},
-    "change_task": {BY_ID, OWNER},
-    "delete_task": {BY_ID, OWNER},
-    "list_tasks": {PAGE, COUNT, OWNER},
-    "list_tasks_by_state": {PAGE, COUNT, OWNER},
-}
+
+def _found_by_on_sqlite(name: str) -> set[str]:
+    """Returns how a statement finds its rows."""
+    if not name.startswith("list_"):
+        steps = {"create_task": {OWNER}, "get_created_task": {BY_KEY}, "get_task": {BY_ID}}
+        steps["not changed"] = {OWNER, PAGE, COUNT}
+        return steps.get(name, {BY_ID, OWNER})
+    follows = name.endswith("cursor")
+    for column in ("created_at", "updated_at", "title"):
+        if column in name:
+            after = f" AND {column}{'<' if f'-{column}' in name else '>'}?" * follows
+            return {f"SEARCH task USING INDEX task_by_{column} (user_id=?{after})", COUNT, OWNER}
+    return {PAGE.replace("=?)", "=? AND <expr>>?)") if follows else PAGE, COUNT, OWNER}
+
 
 # A subquery, or a scan of its result.
-SUBQUERY = re.compile("SCALAR SUBQUERY|CO-ROUTINE|MATERIALIZE|SCAN (CONSTANT ROW|totals|page)")
+SUBQUERY = re.compile("SCALAR SUBQUERY|CO-ROUTINE|MATERIALIZE|SCAN (CONSTANT ROW|state|totals|page)")
 
 # Maximum instructions of SQLite's virtual machine: per statement, per row it returns, and per row it counts.
 INSTRUCTIONS, INSTRUCTIONS_PER_ROW, INSTRUCTIONS_PER_COUNTED_ROW = 400, 40, 6
@@ -242,16 +311,21 @@ def test_every_sqlite_statement_reads_little_more_than_it_returns(
     assert isinstance(url, SQLiteURL)
     upgrade(url)
     with _crowded_sqlite(url) as connection:
-        some = {owner: connection.execute(TASK_AND_COUNT.format(owner)).fetchone() for owner in (ORDINARY, HEAVY)}
-        for name, owner, rows in _cases():
+        some = {owner: _user_on_sqlite(connection, owner) for owner in (ORDINARY, HEAVY)}
+        for name, owner, rows in _cases(ON_SQLITE):
             with subtests.test(name, owner=owner, rows=rows):
-                task_id, live = some[owner]
-                compiled = compile_statement(STATEMENTS[name], sqlite._DIALECT)
-                values = _values(name, owner, task_id, rows)
-                assert _searches(connection, compiled, values) == FOUND_BY_ON_SQLITE[name]
-                counted = live if COUNT in FOUND_BY_ON_SQLITE[name] else 0
+                compiled = compile_statement(ON_SQLITE[name], sqlite._DIALECT)
+                values = _values(name, owner, some[owner], rows)
+                assert _searches(connection, compiled, values) == _found_by_on_sqlite(name)
+                counted = some[owner].live if COUNT in _found_by_on_sqlite(name) else 0
+                counted *= name != "not changed"
                 maximum = INSTRUCTIONS + INSTRUCTIONS_PER_ROW * rows + INSTRUCTIONS_PER_COUNTED_ROW * counted
                 assert _instructions(connection, compiled, values) <= maximum
+
+
+def _user_on_sqlite(connection: sqlite3.Connection, owner: str) -> _User:
+    task_id, live, revision = connection.execute(TASK_AND_COUNT.format(owner)).fetchone()
+    return _User(task_id, live, revision, connection.execute(MIDDLE.format(owner, live // 2)).fetchone())
 
 
 def _searches(connection: sqlite3.Connection, compiled: CompiledStatement, values: Values) -> set[str]:
@@ -285,7 +359,7 @@ def _crowded_sqlite(url: SQLiteURL) -> Generator[sqlite3.Connection]:
         for kind, name, _ in dropped:
             connection.execute(f"DROP {kind} {name}")
         for statement in FILL:
-            connection.execute(statement)
+            connection.execute(statement.format(moment="datetime('now', -n || ' seconds') || '.000000'"))
         for _, _, definition in dropped:
             connection.execute(definition)
         connection.execute("COMMIT")

@@ -34,6 +34,21 @@ peers = ["{USER}", "{PEER}"]
 
 [cache]
 enabled = false
+
+# The document cannot say which cursors exist, and that a cursor excludes an offset.
+[[operations]]
+include-name = "GET /api/{{user_id}}/tasks"
+checks.positive_data_acceptance.expected-statuses = ["2xx", "3xx", 401, 403, 404, 422]
+
+# A key that was used before for another task is refused.
+[[operations]]
+include-name = "POST /api/{{user_id}}/tasks"
+checks.positive_data_acceptance.expected-statuses = ["2xx", 401, 403, 404, 410, 422]
+
+# A condition can be false.
+[[operations]]
+include-path-regex = "task_id"
+checks.positive_data_acceptance.expected-statuses = ["2xx", "3xx", 401, 403, 404, 412]
 """
 
 

@@ -35,10 +35,9 @@ class EntityTags:
         self.is_any = text.strip(" \t") == "*"
         self.tags = () if self.is_any else _parse(text)
 
-    def revisions(self) -> list[int]:
-        """Returns the revisions that strong tags name. A weak tag never matches strongly."""
-        found = [int(match[1]) for tag in self.tags if (match := _REVISION.fullmatch(tag))]
-        return [revision for revision in found if revision <= _MAX_REVISION]
+    def revisions(self) -> list[str]:
+        """Returns the revisions that strong tags name, in decimal digits. A weak tag never matches strongly."""
+        return [match[1] for tag in self.tags if (match := _REVISION.fullmatch(tag))]
 
     def include(self, etag: str) -> bool:
         """Returns whether `etag` is in the list, by weak comparison, or the list is `*`."""
@@ -60,10 +59,10 @@ def _parse(text: str) -> tuple[str, ...]:
 
 
 class Precondition(NamedTuple):
-    """The revisions that a task must have, and those that it must not have, for a write to happen; None: any."""
+    """The revisions that a task must have, and those that it must not have, for a write to happen. None: any."""
 
-    if_match: list[int] | None = None
-    if_none_match: list[int] | None = None
+    if_match: list[str] | None = None
+    if_none_match: list[str] | None = None
 
 
 ALWAYS = Precondition()

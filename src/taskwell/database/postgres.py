@@ -107,9 +107,14 @@ class PostgresDatabase:
 
     def prepare_write(self, write: Write) -> Query:
         """Prepares the call of the function."""
-        arguments = ", ".join(f"${number}" for number in range(1, len(write.parameters) + 1))
-        call = f"SELECT * FROM {FUNCTIONS_SCHEMA}.{write.name}({arguments})"  # noqa: S608 - our own names
-        return _PostgresQuery(self._pool, CompiledStatement(call, tuple(write.parameters)), repeatable=write.repeatable)
+        return _PostgresQuery(self._pool, call_of(write), repeatable=write.repeatable)
+
+
+def call_of(write: Write) -> CompiledStatement:
+    """Returns the statement that calls the function of `write`."""
+    arguments = ", ".join(f"${number}" for number in range(1, len(write.parameters) + 1))
+    call = f"SELECT * FROM {FUNCTIONS_SCHEMA}.{write.name}({arguments})"  # noqa: S608 - our own names
+    return CompiledStatement(call, tuple(write.parameters))
 
 
 class _PostgresQuery:

@@ -47,13 +47,13 @@ def _contains_postgres(element: contains, compiler: SQLCompiler, **options: obje
     value, part = (compiler.process(clause, **options) for clause in element.clauses)
     fold = f"{FUNCTIONS_SCHEMA}.fold_case"
     # The subquery is run once, not for each row. Folded texts are compared by their bytes, which is fastest.
-    return f'strpos({fold}({value}) COLLATE "C", (SELECT {fold}({part}))) > 0'
+    return f'(strpos({fold}({value}) COLLATE "C", (SELECT {fold}({part}))) > 0)'
 
 
 @compiles(contains)
 def _contains_sqlite(element: contains, compiler: SQLCompiler, **options: object) -> str:
     value, part = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"instr(fold_case({value}), (SELECT fold_case({part}))) > 0"
+    return f"(instr(fold_case({value}), (SELECT fold_case({part}))) > 0)"
 
 
 def fold_case(text: str | None) -> str | None:

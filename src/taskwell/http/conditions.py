@@ -23,15 +23,21 @@ def _entity_tags(text: object) -> EntityTags:
         raise PydanticCustomError(MALFORMED_HEADER, NOT_ENTITY_TAGS) from None
 
 
-def _schema(max_length: int, *examples: str) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "minLength": 1, "maxLength": max_length, "examples": [*examples]})
+def _schema(pattern: str, max_length: int, *examples: str) -> WithJsonSchema:
+    return WithJsonSchema(
+        {"type": "string", "minLength": 1, "maxLength": max_length, "pattern": pattern, "examples": [*examples]}
+    )
 
+
+# RFC 9110 permits a few more forms, such as empty elements.
+_TAG = '(W/)?"[!#-~]*"'
+_TAG_LIST = rf"^(\*|{_TAG}(, ?{_TAG})*)$"
 
 _Tags = Annotated[EntityTags | None, PlainValidator(_entity_tags)]
 
 IfMatch = Annotated[
     _Tags,
-    _schema(8000, '"57"', "*"),
+    _schema(_TAG_LIST, 8000, '"57"', "*"),
     Header(
         alias="If-Match",
         description="Do this only if the ETag of the task is one of these; `*` means any. Otherwise the response is 412.",
@@ -39,7 +45,7 @@ IfMatch = Annotated[
 ]
 IfNoneMatch = Annotated[
     _Tags,
-    _schema(8000, '"57"'),
+    _schema(_TAG_LIST, 8000, '"57"'),
     Header(
         alias="If-None-Match",
         description="The ETag of what you have. If it is still the same, the response is 304, without a body.",
@@ -47,7 +53,7 @@ IfNoneMatch = Annotated[
 ]
 IfNoneMatchOnWrite = Annotated[
     _Tags,
-    _schema(8000, '"57"'),
+    _schema(_TAG_LIST, 8000, '"57"'),
     Header(
         alias="If-None-Match",
         description="Do this only if the ETag of the task is none of these. Otherwise the response is 412.",
@@ -112,7 +118,7 @@ def _idempotency_key(text: object) -> str:
 IdempotencyKey = Annotated[
     str | None,
     PlainValidator(_idempotency_key),
-    _schema(512, "8e03978e-40d5-43e8-bc93-6894a57f9324"),
+    _schema("^[!#-~][!-~]*$", 255, "8e03978e-40d5-43e8-bc93-6894a57f9324"),
     Header(
         alias="Idempotency-Key",
         description="Makes the request safe to repeat: one key creates at most one task of the user, however often it is "

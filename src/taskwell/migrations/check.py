@@ -23,8 +23,8 @@ FUNCTIONS = tuple(
     f"{FUNCTIONS_SCHEMA}.{function}"
     for function in (
         "create_task(text, text, bytea, text, text, boolean)",
-        "change_task(text, bigint, text, boolean, text, boolean, bigint[], bigint[])",
-        "delete_task(text, bigint, bigint[], bigint[])",
+        "change_task(text, bigint, text, boolean, text, boolean, text[], text[])",
+        "delete_task(text, bigint, text[], text[])",
         "fold_case(text)",
     )
 )

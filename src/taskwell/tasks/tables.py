@@ -26,18 +26,13 @@ MAX_DESCRIPTION = 1000
 _OPAQUE = Text(collation="C").with_variant(Text(), "sqlite")
 
 
-def _order_index(name: str) -> Index:
-    """Returns the index of lists that are sorted by the column; `complete` is for those that are filtered by it."""
+def _sort_index(name: str) -> Index:
+    """Returns the index of lists that are sorted by the column. `complete` is for those that are filtered by it."""
     live = column("deleted_at").is_(None)
     # Rendered behind the name of the column: titles are sorted by code point.
     ops = {"title": 'COLLATE "C"'}
-    return Index(
-        f"task_by_{name}",
-        *("user_id", name, "id", "complete"),
-        postgresql_where=live,
-        postgresql_ops=ops,
-        sqlite_where=live,
-    )
+    columns = ("user_id", name, "id", "complete")
+    return Index(f"task_by_{name}", *columns, postgresql_where=live, postgresql_ops=ops, sqlite_where=live)
 
 
 class Task(SQLModel, table=True):
@@ -47,12 +42,12 @@ class Task(SQLModel, table=True):
         CheckConstraint(f"erased_at IS NOT NULL OR length(title) BETWEEN 1 AND {MAX_TITLE}", name="task_title_length"),
         CheckConstraint(f"length(description) <= {MAX_DESCRIPTION}", name="task_description_length"),
         UniqueConstraint("user_id", "creation_key", name="task_creation_key"),
-        # Read backwards for "newest first". It has every column that lists are filtered by, so that the index alone is
-        # enough to count them: for 100,000 tasks among a million PostgreSQL reads 579 pages instead of 15,033.
-        Index("task_newest", "user_id", "deleted_at", "id", "complete"),
+        # Newest first. With a plain `id`, PostgreSQL would walk the primary key instead, over the rows of all users. It
+        # has every column that lists are filtered by, so that the index alone is enough to count them: for 100,000
+        # tasks among a million PostgreSQL reads 579 pages instead of 15,033.
+        Index("task_newest", "user_id", "deleted_at", -column("id", BigInteger), "complete"),
+        *(_sort_index(name) for name in ("created_at", "updated_at", "title")),
         Index("task_revision", "user_id", "revision"),
-        # A list in another order, newest first or not.
-        *(_order_index(name) for name in ("created_at", "updated_at", "title")),
         # Otherwise SQLite reuses the id of the newest row once that row is deleted.
         {"sqlite_autoincrement": True},
     )

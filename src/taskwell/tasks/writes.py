@@ -68,8 +68,8 @@ def _row(stored: Sequence[object], outcome: Outcome) -> Row:
 
 
 def _is_stale(stored: Row, values: Values) -> bool:
-    revision = stored[-1]
-    if_match, if_none_match = (cast("list[int] | None", values[name]) for name in Precondition._fields)
+    revision = str(stored[-1])
+    if_match, if_none_match = (cast("list[str] | None", values[name]) for name in Precondition._fields)
     return (if_match is not None and revision not in if_match) or revision in (if_none_match or ())
 
 

@@ -12,8 +12,11 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-# The order of creation and change, and of titles by code point. `complete` is for lists that are filtered by it.
-_INDEXES = {
+# Newest first. The sign keeps PostgreSQL from walking the primary key instead, over the rows of all users.
+_NEWEST = "user_id, deleted_at, (-id), complete"
+
+# The other orders of lists: by creation, by change, and titles by code point. `complete` is for lists that are filtered by it.
+_SORTED = {
     "task_by_created_at": "user_id, created_at, id, complete",
     "task_by_updated_at": "user_id, updated_at, id, complete",
     "task_by_title": "user_id, title{by_code_point}, id, complete",
@@ -120,12 +123,13 @@ _LOOK = """
         SELECT * INTO stored FROM taskwell.task AS t
         WHERE t.user_id = writer AND t.id = task_id AND t.deleted_at IS NULL;
 """
-_IS_STALE = "stored.revision <> ALL (if_match) OR stored.revision = ANY (if_none_match)"
+# The conditions are texts, because for an array of numbers the driver would first ask the database about its type.
+_IS_STALE = "stored.revision::text <> ALL (if_match) OR stored.revision::text = ANY (if_none_match)"
 
 _CHANGE_TASK = f"""
 CREATE FUNCTION taskwell_0003.change_task(
     writer text, task_id bigint, new_title text, sets_description boolean, new_description text, new_complete boolean,
-    if_match bigint[], if_none_match bigint[]
+    if_match text[], if_none_match text[]
 ) RETURNS taskwell_0003.written {_WRITE} AS $$
 DECLARE
     stored taskwell.task;
@@ -163,7 +167,7 @@ END $$
 
 _DELETE_TASK = f"""
 CREATE FUNCTION taskwell_0003.delete_task(
-    writer text, task_id bigint, if_match bigint[], if_none_match bigint[]
+    writer text, task_id bigint, if_match text[], if_none_match text[]
 ) RETURNS taskwell_0003.written {_WRITE} AS $$
 DECLARE
     stored taskwell.task;
@@ -219,8 +223,8 @@ END $do$
 
 _FUNCTIONS = {
     "create_task(text, text, bytea, text, text, boolean)": _CREATE_TASK,
-    "change_task(text, bigint, text, boolean, text, boolean, bigint[], bigint[])": _CHANGE_TASK,
-    "delete_task(text, bigint, bigint[], bigint[])": _DELETE_TASK,
+    "change_task(text, bigint, text, boolean, text, boolean, text[], text[])": _CHANGE_TASK,
+    "delete_task(text, bigint, text[], text[])": _DELETE_TASK,
     "fold_case(text)": _FOLD_CASE,
 }
 
@@ -236,7 +240,9 @@ def upgrade() -> None:
     context = op.get_context()
     postgres = context.dialect.name == "postgresql"
     prefix, by_code_point = ("taskwell.", ' COLLATE "C"') if postgres else ("", "")
-    for name, columns in _INDEXES.items():
+    op.execute(f"DROP INDEX {prefix}task_newest")
+    op.execute(f"CREATE INDEX task_newest ON {prefix}task ({_NEWEST})")
+    for name, columns in _SORTED.items():
         listed = columns.format(by_code_point=by_code_point)
         op.execute(f"CREATE INDEX {name} ON {prefix}task ({listed}) WHERE deleted_at IS NULL")
     if not postgres:
@@ -259,7 +265,9 @@ def _grant_to_writers(connection: Connection) -> None:
 
 def downgrade() -> None:
     postgres = op.get_context().dialect.name == "postgresql"
-    for name in _INDEXES:
-        op.execute(f"DROP INDEX {'taskwell.' if postgres else ''}{name}")
+    prefix = "taskwell." if postgres else ""
+    for name in ("task_newest", *_SORTED):
+        op.execute(f"DROP INDEX {prefix}{name}")
+    op.execute(f"CREATE INDEX task_newest ON {prefix}task (user_id, deleted_at, id, complete)")
     if postgres:
         op.execute("DROP SCHEMA taskwell_0003 CASCADE")
