@@ -10,6 +10,7 @@ from pydantic_core import PydanticUndefined
 from support.service import SECRET
 from taskwell.database.urls import parse_database_url
 from taskwell.errors import SettingsError
+from taskwell.http.rates import Rate
 from taskwell.settings import DEVELOPMENT_SECRET_PREFIX, Settings, read_migration_url
 
 ROOT = Path(__file__).parents[1]
@@ -121,6 +122,10 @@ def test_all_unusable_settings_are_rejected_at_once_by_name(changes: dict[str, s
             ("https://app.example", "http://localhost:3000"),
         ),
         ({"SOMETHING_ELSE": "x", "PATH": "/bin"}, "JWT_ISSUER", None),
+        ({}, "TASKWELL_RATE_LIMIT", None),
+        ({"TASKWELL_RATE_LIMIT": "200/second"}, "TASKWELL_RATE_LIMIT", Rate(200, "second")),
+        ({"TASKWELL_RATE_LIMIT": "5000/hour"}, "TASKWELL_RATE_LIMIT", Rate(5000, "hour")),
+        ({"TASKWELL_AUTH_FAILURE_LIMIT": "10/minute"}, "TASKWELL_AUTH_FAILURE_LIMIT", Rate(10, "minute")),
     ],
     ids=str,
 )
@@ -229,6 +234,22 @@ def test_an_unsafe_auth_server_is_rejected(changes: dict[str, str], reason: str)
     assert "hunter2" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("name", ["TASKWELL_RATE_LIMIT", "TASKWELL_AUTH_FAILURE_LIMIT"])
+@pytest.mark.parametrize(
+    "rate",
+    [
+        "200", "200/", "/second", "0/second", "-1/second", "1.5/second", "200/seconds", "200/Second", "200 per second",
+        "200/2second", "200/second;5000/hour", "1000000000/day", "many/hour", "10/week", "\u0661/second",
+    ],
+)  # fmt: skip
+def test_a_text_that_is_not_a_rate_is_rejected(name: str, rate: str) -> None:
+    with pytest.raises(SettingsError) as rejection:
+        Settings.read(GOOD | {name: rate})
+    assert str(rejection.value) == (
+        f"{name}: is not a rate; write a number and second, minute, hour or day, such as 200/second"
+    )
+
+
 QUOTES = ['"{}"', "'{}'", "`{}`", "\u201c{}\u201d", "\u2018{}\u2019"]
 VARIABLES = [
     "${SECRET_OF_PRODUCTION_FROM_THE_VAULT}",
@@ -289,6 +310,8 @@ VALUES = {
     "TASKWELL_POOL_MAX": "30",
     "TASKWELL_PREPARED_STATEMENTS": "on",
     "TASKWELL_MAX_IN_FLIGHT": "7",
+    "TASKWELL_RATE_LIMIT": "200/second",
+    "TASKWELL_AUTH_FAILURE_LIMIT": "10/minute",
     "TASKWELL_BODY_TIMEOUT_SECONDS": "2.5",
     "TASKWELL_ROOT_PATH": "/prefix",
     "TASKWELL_FORWARDED_ALLOW_IPS": "10.0.0.5,10.1.0.0/16",

@@ -30,6 +30,7 @@ from taskwell.http.endpoint import EndpointEngine
 from taskwell.http.error_responses import handle_error, handle_validation_error
 from taskwell.http.limits import InFlight
 from taskwell.http.middleware import LastResort, RequestMiddleware
+from taskwell.http.rate_limits import RateLimits, failure_limit, user_limit
 from taskwell.migrations.check import schema_revision
 from taskwell.settings import Settings
 from taskwell.tasks import routes
@@ -63,6 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
     """Returns the service as an ASGI application. It opens nothing before its lifespan begins."""
     database = database_from(settings)
     keys, key_resources = keys_from(settings)
+    rate_limits = rate_limits_from(settings)
     state = State(tasks=TaskRepository(database), keys=keys, schema_revision=database.prepare(schema_revision))
 
     @asynccontextmanager
@@ -100,6 +102,7 @@ def create_app(settings: Settings) -> FastAPI:
             authenticate=Authenticator(verifier_from(settings, keys)),
             in_flight=InFlight(settings.TASKWELL_MAX_IN_FLIGHT),
             bodies=BodyReader(settings.TASKWELL_BODY_TIMEOUT_SECONDS),
+            rate_limits=rate_limits,
         ),
         settings,
         first_segments={str(route.path).split("/")[1] for route in iter_route_contexts(app.routes)},
@@ -127,6 +130,20 @@ def keys_from(settings: Settings) -> tuple[Keys, Sequence[AbstractAsyncContextMa
     client = httpx2.AsyncClient(mounts=DIRECTLY)
     key_set = KeySet(fetch_from(str(settings.key_set_url), client))
     return key_set, (client, key_set.kept_fresh())
+
+
+def rate_limits_from(settings: Settings) -> RateLimits | None:
+    """Returns the rate limits that `settings` set, or None."""
+    users, failures = settings.TASKWELL_RATE_LIMIT, settings.TASKWELL_AUTH_FAILURE_LIMIT
+    if not (users or failures):
+        return None
+    # Not at the top, because without a limit the service does not import the packages that count.
+    from taskwell.http.rate_counters import BoundedMemory  # noqa: PLC0415
+
+    return RateLimits(
+        user_limit(users, BoundedMemory()) if users else None,
+        failure_limit(failures, BoundedMemory()) if failures else None,
+    )
 
 
 def database_from(settings: Settings) -> Database:

@@ -13,6 +13,7 @@
     ├── RequestTimeout           408  REQUEST_TIMEOUT
     ├── PayloadTooLarge          413  PAYLOAD_TOO_LARGE
     ├── UnsupportedMediaType     415  UNSUPPORTED_MEDIA_TYPE
+    ├── RateLimited              429  RATE_LIMITED
     ├── DatabaseError            500  DATABASE_ERROR
     │   ├── DatabaseRefused      500
     │   ├── NotMigrated          500
@@ -27,6 +28,7 @@ Code that finds a failure raises one of these. Nothing catches it before the han
 """
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import ClassVar, TypedDict
 
 TRY_AGAIN = "Try again in a moment."
@@ -202,6 +204,32 @@ class UnsupportedMediaType(Problem):
     status = 415
     code = "UNSUPPORTED_MEDIA_TYPE"
     default_detail = "Send JSON with the header Content-Type: application/json."
+
+
+class RateLimited(Problem):
+    """The user has sent too many requests, or too many requests without a valid token came from the client's address.
+
+    `headers` are `Retry-After` and those of draft-ietf-httpapi-ratelimit-headers. The default is an example.
+    """
+
+    status = 429
+    code = "RATE_LIMITED"
+    default_detail = "Too many requests. Wait for the number of seconds in Retry-After."
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        headers: Mapping[str, str] = MappingProxyType(
+            {"Retry-After": "1", "RateLimit-Policy": '"user";q=200;w=1', "RateLimit": '"user";r=0;t=1'}
+        ),
+    ) -> None:
+        super().__init__(detail)
+        self._headers = headers
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._headers
 
 
 class DatabaseError(Problem):

@@ -32,6 +32,7 @@ from taskwell.database.urls import DatabaseURL, InvalidDatabaseURL, direct, pars
 from taskwell.errors import SettingsError
 from taskwell.http.forwarded import check_proxy
 from taskwell.http.origins import check_origin
+from taskwell.http.rates import Rate, parse_rate
 from taskwell.http.segments import check_root_path
 from taskwell.settings_text import flaw_of_secret, flaw_of_url, flaw_of_value
 
@@ -174,6 +175,13 @@ class Settings(BaseModel):
 
     TASKWELL_MAX_IN_FLIGHT: int = Field(default=50, ge=1, le=10_000)
     """Maximum number of requests that each process works on at once. More are shed with a 503."""
+
+    TASKWELL_RATE_LIMIT: Annotated[Rate, BeforeValidator(parse_rate)] | None = None
+    """The number of requests that each user may send, such as `200/second`. More get a 429. The default is no limit."""
+
+    TASKWELL_AUTH_FAILURE_LIMIT: Annotated[Rate, BeforeValidator(parse_rate)] | None = None
+    """The number of requests without a valid token that each client address may send, such as `10/minute`. More get a
+    429. The default is no limit."""
 
     TASKWELL_KEEP_ALIVE_SECONDS: int = Field(default=75, ge=1, le=3600)
     """Time in seconds after which an idle connection is closed. Must be longer than the load balancer's idle timeout."""

@@ -15,6 +15,7 @@ from taskwell.errors import (
     Overloaded,
     PayloadTooLarge,
     Problem,
+    RateLimited,
     RequestTimeout,
     UnprocessableRequest,
     UnsupportedMediaType,
@@ -69,7 +70,7 @@ _NO_FIELD = MalformedRequest(
 )
 _NO_TASK = NotFound("There is no such task.")
 
-_ALWAYS: list[type[Problem]] = [*AUTH_PROBLEMS, DatabaseError, InternalError, Overloaded]
+_ALWAYS: list[type[Problem]] = [*AUTH_PROBLEMS, RateLimited, DatabaseError, InternalError, Overloaded]
 _ON_READ: list[type[Problem] | Problem] = [*_ALWAYS, InsufficientScope(READ)]
 _ON_WRITE: list[type[Problem] | Problem] = [*_ALWAYS, InsufficientScope(WRITE)]
 _WITH_BODY: list[type[Problem]] = [RequestTimeout, PayloadTooLarge, UnsupportedMediaType]
