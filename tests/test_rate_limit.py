@@ -304,6 +304,10 @@ print(*sorted({"limits", "redis"} & sys.modules.keys()))
         ({}, []),
         ({"TASKWELL_RATE_LIMIT": "1/second"}, ["limits"]),
         ({"TASKWELL_AUTH_FAILURE_LIMIT": "1/second"}, ["limits"]),
+        (
+            {"TASKWELL_RATE_LIMIT": "1/second", "TASKWELL_RATE_LIMIT_STORAGE": "redis://localhost"},
+            ["limits", "redis"],
+        ),
     ],
 )
 def test_only_a_limit_imports_the_packages_that_count(

@@ -64,14 +64,14 @@ def create_app(settings: Settings) -> FastAPI:
     """Returns the service as an ASGI application. It opens nothing before its lifespan begins."""
     database = database_from(settings)
     keys, key_resources = keys_from(settings)
-    rate_limits = rate_limits_from(settings)
+    rate_limits, counter_resources = rate_limits_from(settings)
     state = State(tasks=TaskRepository(database), keys=keys, schema_revision=database.prepare(schema_revision))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[State]:
         del app
         async with AsyncExitStack() as stack:
-            for resource in (database, *key_resources):
+            for resource in (database, *key_resources, *counter_resources):
                 await stack.enter_async_context(resource)
             yield state
 
@@ -132,18 +132,23 @@ def keys_from(settings: Settings) -> tuple[Keys, Sequence[AbstractAsyncContextMa
     return key_set, (client, key_set.kept_fresh())
 
 
-def rate_limits_from(settings: Settings) -> RateLimits | None:
-    """Returns the rate limits that `settings` set, or None."""
+def rate_limits_from(
+    settings: Settings,
+) -> tuple[RateLimits | None, Sequence[AbstractAsyncContextManager[object]]]:
+    """Returns the rate limits that `settings` set, or None, and the contexts that their counters need."""
     users, failures = settings.TASKWELL_RATE_LIMIT, settings.TASKWELL_AUTH_FAILURE_LIMIT
     if not (users or failures):
-        return None
+        return None, ()
     # Not at the top, because without a limit the service does not import the packages that count.
-    from taskwell.http.rate_counters import BoundedMemory  # noqa: PLC0415
+    from taskwell.http.rate_counters import BoundedMemory, SharedRedis  # noqa: PLC0415
 
-    return RateLimits(
-        user_limit(users, BoundedMemory()) if users else None,
-        failure_limit(failures, BoundedMemory()) if failures else None,
+    url = settings.TASKWELL_RATE_LIMIT_STORAGE
+    redis = SharedRedis(url.get_secret_value()) if url else None
+    limits = RateLimits(
+        user_limit(users, redis or BoundedMemory()) if users else None,
+        failure_limit(failures, redis or BoundedMemory()) if failures else None,
     )
+    return limits, (redis,) if redis else ()
 
 
 def database_from(settings: Settings) -> Database:
