@@ -1,6 +1,7 @@
 """Settings: which values are accepted, and which are rejected by name and with a remedy."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from pydantic_core import PydanticUndefined
 from support.service import SECRET
 from taskwell.database.urls import parse_database_url
 from taskwell.errors import SettingsError
+from taskwell.http.rates import Rate
 from taskwell.settings import DEVELOPMENT_SECRET_PREFIX, Settings, read_migration_url
 
 ROOT = Path(__file__).parents[1]
@@ -121,6 +123,10 @@ def test_all_unusable_settings_are_rejected_at_once_by_name(changes: dict[str, s
             ("https://app.example", "http://localhost:3000"),
         ),
         ({"SOMETHING_ELSE": "x", "PATH": "/bin"}, "JWT_ISSUER", None),
+        ({}, "TASKWELL_RATE_LIMIT", None),
+        ({"TASKWELL_RATE_LIMIT": "200/second"}, "TASKWELL_RATE_LIMIT", Rate(200, "second")),
+        ({"TASKWELL_RATE_LIMIT": "5000/hour"}, "TASKWELL_RATE_LIMIT", Rate(5000, "hour")),
+        ({"TASKWELL_AUTH_FAILURE_LIMIT": "10/minute"}, "TASKWELL_AUTH_FAILURE_LIMIT", Rate(10, "minute")),
     ],
     ids=str,
 )
@@ -229,6 +235,88 @@ def test_an_unsafe_auth_server_is_rejected(changes: dict[str, str], reason: str)
     assert "hunter2" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("name", ["TASKWELL_RATE_LIMIT", "TASKWELL_AUTH_FAILURE_LIMIT"])
+@pytest.mark.parametrize(
+    "rate",
+    [
+        "200", "200/", "/second", "0/second", "-1/second", "1.5/second", "200/seconds", "200/Second", "200 per second",
+        "200/2second", "200/second;5000/hour", "1000000000/day", "many/hour", "10/week", "\u0661/second",
+    ],
+)  # fmt: skip
+def test_a_text_that_is_not_a_rate_is_rejected(name: str, rate: str) -> None:
+    with pytest.raises(SettingsError) as rejection:
+        Settings.read(GOOD | {name: rate, "TASKWELL_RATE_LIMIT_STORAGE": "redis://localhost"})
+    assert str(rejection.value) == (
+        f"{name}: is not a rate; write a number and second, minute, hour or day, such as 200/second"
+    )
+
+
+STORAGE = "TASKWELL_RATE_LIMIT_STORAGE"
+
+
+@pytest.mark.parametrize("limit", ["TASKWELL_RATE_LIMIT", "TASKWELL_AUTH_FAILURE_LIMIT"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://localhost", "redis://localhost/", "rediss://user:hunter2@redis.example:6380/15", "redis://[::1]:6379",
+        "redis://:p%40ss@10.0.0.5:6379/0", "rediss://redis.example?ssl_ca_certs=/ca.pem&ssl_cert_reqs=none",
+    ],
+)  # fmt: skip
+def test_a_limit_may_count_in_a_redis(limit: str, url: str) -> None:
+    settings = Settings.read(GOOD | {limit: "1/second", STORAGE: f" {url}\n"})
+    assert SecretStr(url) == settings.TASKWELL_RATE_LIMIT_STORAGE
+    assert "hunter2" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("localhost:6379", "is not a URL such as redis://user:password@host:6379/0; percent-encode the password"),
+        ("memcached://hunter2@localhost", "must begin with redis://, or with rediss:// for TLS"),
+        ("async+redis://localhost", "must begin with redis://"),
+        ("redis+sentinel://localhost", "must begin with redis://"),
+        ("unix:///run/redis", "is not a URL"),
+        ("redis://", "is not a URL"),
+        ("redis://:hunter2@", "is not a URL"),
+        ("redis://:hunt/er2@localhost", "is not a URL"),
+        ("redis://:hunt#er2@localhost", "is not a URL"),
+        ("redis://localhost:port", "is not a URL"),
+        ("redis://localhost:66666", "is not a URL"),
+        ("redis://[::1", "is not a URL"),
+        ("redis://:hunter2\uff1a@localhost", "is not a URL"),
+        ("redis://localhost?hunter2@redis.example", "has a parameter other than"),
+        ("redis://localhost/zero", "is not a URL"),
+        ("redis://localhost/0#a", "is not a URL"),
+        ("redis://localhost?socket_timeout=9", "has a parameter other than ssl_ca_certs and ssl_cert_reqs; remove it"),
+        ("rediss://localhost?ssl_cert_req=none", "has a parameter other than"),
+        ("rediss://localhost?ssl_cert_reqs=no", "has an unusable ssl_cert_reqs"),
+        ("rediss://localhost?ssl_ca_certs=", "has an unusable ssl_ca_certs"),
+        ("rediss://localhost?ssl_cert_reqs=none&ssl_cert_reqs=required", "has an unusable ssl_cert_reqs"),
+        ("redis://localhost # of production", "has a comment after the value"),
+    ],
+)
+def test_a_storage_that_is_not_a_redis_is_rejected(url: str, reason: str) -> None:
+    with pytest.raises(SettingsError) as rejection:
+        Settings.read(GOOD | {"TASKWELL_RATE_LIMIT": "1/second", STORAGE: url})
+    assert str(rejection.value).startswith(f"{STORAGE}: {reason}")
+    assert "\n" not in str(rejection.value)
+    assert not re.search("hunt/?#?er2", str(rejection.value))
+
+
+def test_a_storage_without_a_limit_is_rejected() -> None:
+    with pytest.raises(SettingsError) as rejection:
+        Settings.read(GOOD | {STORAGE: "redis://localhost"})
+    assert str(rejection.value) == (
+        f"{STORAGE}: has no effect without a limit; set TASKWELL_RATE_LIMIT or TASKWELL_AUTH_FAILURE_LIMIT, or unset it"
+    )
+
+
+def test_a_storage_without_its_client_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "redis", None)
+    with pytest.raises(SettingsError, match=rf"\A{STORAGE}: needs the client of Redis; install it: pip install"):
+        Settings.read(GOOD | {"TASKWELL_RATE_LIMIT": "1/second", STORAGE: "redis://localhost"})
+
+
 QUOTES = ['"{}"', "'{}'", "`{}`", "\u201c{}\u201d", "\u2018{}\u2019"]
 VARIABLES = [
     "${SECRET_OF_PRODUCTION_FROM_THE_VAULT}",
@@ -289,6 +377,8 @@ VALUES = {
     "TASKWELL_POOL_MAX": "30",
     "TASKWELL_PREPARED_STATEMENTS": "on",
     "TASKWELL_MAX_IN_FLIGHT": "7",
+    "TASKWELL_RATE_LIMIT": "200/second",
+    "TASKWELL_AUTH_FAILURE_LIMIT": "10/minute",
     "TASKWELL_BODY_TIMEOUT_SECONDS": "2.5",
     "TASKWELL_ROOT_PATH": "/prefix",
     "TASKWELL_FORWARDED_ALLOW_IPS": "10.0.0.5,10.1.0.0/16",

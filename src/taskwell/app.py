@@ -30,6 +30,7 @@ from taskwell.http.endpoint import EndpointEngine
 from taskwell.http.error_responses import handle_error, handle_validation_error
 from taskwell.http.limits import InFlight
 from taskwell.http.middleware import LastResort, RequestMiddleware
+from taskwell.http.rate_limits import RateLimits, failure_limit, user_limit
 from taskwell.migrations.check import schema_revision
 from taskwell.settings import Settings
 from taskwell.tasks import routes
@@ -69,12 +70,13 @@ def create_app(settings: Settings) -> FastAPI:
         keys=keys,
         schema_revision=database.prepare(schema_revision),
     )
+    rate_limits, counter_resources = rate_limits_from(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[State]:
         del app
         async with AsyncExitStack() as stack:
-            for resource in (database, *key_resources):
+            for resource in (database, *key_resources, *counter_resources):
                 await stack.enter_async_context(resource)
             yield state
 
@@ -106,6 +108,7 @@ def create_app(settings: Settings) -> FastAPI:
             authenticate=Authenticator(verifier_from(settings, keys)),
             in_flight=InFlight(settings.TASKWELL_MAX_IN_FLIGHT),
             bodies=BodyReader(settings.TASKWELL_BODY_TIMEOUT_SECONDS),
+            rate_limits=rate_limits,
         ),
         settings,
         first_segments={str(route.path).split("/")[1] for route in iter_route_contexts(app.routes)},
@@ -133,6 +136,25 @@ def keys_from(settings: Settings) -> tuple[Keys, Sequence[AbstractAsyncContextMa
     client = httpx2.AsyncClient(mounts=DIRECTLY)
     key_set = KeySet(fetch_from(str(settings.key_set_url), client))
     return key_set, (client, key_set.kept_fresh())
+
+
+def rate_limits_from(
+    settings: Settings,
+) -> tuple[RateLimits | None, Sequence[AbstractAsyncContextManager[object]]]:
+    """Returns the rate limits that `settings` set, or None, and the contexts that their counters need."""
+    users, failures = settings.TASKWELL_RATE_LIMIT, settings.TASKWELL_AUTH_FAILURE_LIMIT
+    if not (users or failures):
+        return None, ()
+    # Not at the top, because without a limit the service does not import the packages that count.
+    from taskwell.http.rate_counters import BoundedMemory, SharedRedis  # noqa: PLC0415
+
+    url = settings.TASKWELL_RATE_LIMIT_STORAGE
+    redis = SharedRedis(url.get_secret_value()) if url else None
+    limits = RateLimits(
+        user_limit(users, redis or BoundedMemory()) if users else None,
+        failure_limit(failures, redis or BoundedMemory()) if failures else None,
+    )
+    return limits, (redis,) if redis else ()
 
 
 def database_from(settings: Settings) -> Database:

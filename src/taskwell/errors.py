@@ -16,6 +16,7 @@
     ├── PayloadTooLarge          413  PAYLOAD_TOO_LARGE
     ├── UnsupportedMediaType     415  UNSUPPORTED_MEDIA_TYPE
     ├── PreconditionRequired     428  PRECONDITION_REQUIRED
+    ├── RateLimited              429  RATE_LIMITED
     ├── DatabaseError            500  DATABASE_ERROR
     │   ├── DatabaseRefused      500
     │   ├── NotMigrated          500
@@ -30,6 +31,7 @@ Code that finds a failure raises one of these. Nothing catches it before the han
 """
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import ClassVar, TypedDict
 
 TRY_AGAIN = "Try again in a moment."
@@ -250,6 +252,32 @@ class PreconditionRequired(Problem):
     status = 428
     code = "PRECONDITION_REQUIRED"
     default_detail = "Send If-Match with the ETag of the task that you read, or If-Match: * to accept any version."
+
+
+class RateLimited(Problem):
+    """The user has sent too many requests, or too many requests without a valid token came from the client's address.
+
+    `headers` are `Retry-After` and those of draft-ietf-httpapi-ratelimit-headers. The default is an example.
+    """
+
+    status = 429
+    code = "RATE_LIMITED"
+    default_detail = "Too many requests. Wait for the number of seconds in Retry-After."
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        headers: Mapping[str, str] = MappingProxyType(
+            {"Retry-After": "1", "RateLimit-Policy": '"user";q=200;w=1', "RateLimit": '"user";r=0;t=1'}
+        ),
+    ) -> None:
+        super().__init__(detail)
+        self._headers = headers
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._headers
 
 
 class DatabaseError(Problem):

@@ -32,6 +32,7 @@ from taskwell.database.urls import DatabaseURL, InvalidDatabaseURL, direct, pars
 from taskwell.errors import SettingsError
 from taskwell.http.forwarded import check_proxy
 from taskwell.http.origins import check_origin
+from taskwell.http.rates import Rate, check_redis_url, parse_rate
 from taskwell.http.segments import check_root_path
 from taskwell.settings_text import flaw_of_secret, flaw_of_url, flaw_of_value
 
@@ -177,6 +178,16 @@ class Settings(BaseModel):
 
     TASKWELL_REQUIRE_IF_MATCH: bool = False
     """Whether changing or deleting a task needs the header `If-Match`, so that nobody overwrites a change unseen."""
+    TASKWELL_RATE_LIMIT: Annotated[Rate, BeforeValidator(parse_rate)] | None = None
+    """The number of requests that each user may send, such as `200/second`. More get a 429. The default is no limit."""
+
+    TASKWELL_AUTH_FAILURE_LIMIT: Annotated[Rate, BeforeValidator(parse_rate)] | None = None
+    """The number of requests without a valid token that each client address may send, such as `10/minute`. More get a
+    429. The default is no limit."""
+
+    # After the limits, which its validator reads.
+    TASKWELL_RATE_LIMIT_STORAGE: Annotated[SecretStr, AfterValidator(check_redis_url)] | None = None
+    """The URL of a Redis in which all processes count together. By default, each process counts on its own."""
 
     TASKWELL_KEEP_ALIVE_SECONDS: int = Field(default=75, ge=1, le=3600)
     """Time in seconds after which an idle connection is closed. Must be longer than the load balancer's idle timeout."""
@@ -213,6 +224,15 @@ class Settings(BaseModel):
         if maximum < info.data.get("TASKWELL_POOL_MIN", 0):
             raise ValueError("is less than TASKWELL_POOL_MIN; raise it, or lower TASKWELL_POOL_MIN")
         return maximum
+
+    @field_validator("TASKWELL_RATE_LIMIT_STORAGE")
+    @classmethod
+    def _has_a_limit(cls, storage: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        names = ("TASKWELL_RATE_LIMIT", "TASKWELL_AUTH_FAILURE_LIMIT")
+        # A limit that is not valid is missing here, and reported itself.
+        if storage and all(info.data.get(name, name) is None for name in names):
+            raise ValueError(f"has no effect without a limit; set {' or '.join(names)}, or unset it")
+        return storage
 
     @property
     def migration_url(self) -> DatabaseURL:

@@ -31,7 +31,7 @@ def _schema(pattern: str, max_length: int, *examples: str) -> WithJsonSchema:
 
 # RFC 9110 permits a few more forms, such as empty elements.
 _TAG = '(W/)?"[!#-~]*"'
-_TAG_LIST = rf"^(\*|{_TAG}(, ?{_TAG})*)$"
+_TAG_LIST = rf"^([*]|{_TAG}(, ?{_TAG})*)$"
 
 _Tags = Annotated[EntityTags | None, PlainValidator(_entity_tags)]
 

@@ -3,7 +3,7 @@
 A route is an ordinary FastAPI function, and FastAPI documents it. The engine stands in front of FastAPI and runs the
 function itself. It works out what the function needs once, when the application is built. FastAPI does this for each
 request, which costs four to six times as much as everything else in a request. Each request passes, in this order:
-authentication, load shedding, reading and parsing the body, validation, the function, the response.
+authentication, the rate limit, load shedding, reading and parsing the body, validation, the function, the response.
 
 A route that needs more than the engine supports is an error when the application is built. The error names the route; see
 `taskwell.http.unsupported`. See docs/adr/0008-one-endpoint-engine.md.
@@ -12,6 +12,7 @@ A route that needs more than the engine supports is an error when the applicatio
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import parse_qsl
 
 import orjson
@@ -34,6 +35,7 @@ from taskwell.http.error_responses import (
     unknown_parameter,
 )
 from taskwell.http.limits import InFlight
+from taskwell.http.rate_limits import RateLimits
 from taskwell.http.unsupported import reasons_against
 
 PRIVATE = [(b"cache-control", b"private, no-cache"), (b"vary", b"Authorization")]
@@ -64,7 +66,7 @@ class EndpointEngine:
         UnsupportedRouteError: a route cannot be served.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each thing that a request passes
         self,
         app: ASGIApp,
         routes: Sequence[BaseRoute],
@@ -72,9 +74,11 @@ class EndpointEngine:
         authenticate: Authenticate,
         in_flight: InFlight,
         bodies: BodyReader,
+        rate_limits: RateLimits | None = None,
     ) -> None:
         self._app = app
-        self._authenticate = authenticate
+        self._authenticate = partial(rate_limits.admit, authenticate) if rate_limits else authenticate
+        self._rate_limits = rate_limits
         self._in_flight = in_flight
         self._bodies = bodies
         self._paths: dict[re.Pattern[str], _Path] = {}
@@ -94,6 +98,8 @@ class EndpointEngine:
             response = await self._respond(request, path)
         except (Problem, HTTPException) as error:
             response = error_response(request, error)
+        if self._rate_limits is not None:
+            send = self._rate_limits.report(scope, send)
         # Outside of the limits, so a long stream does not count as a request in flight.
         await response(scope, receive, send)
 

@@ -27,6 +27,7 @@ from taskwell.errors import (
     NotFound,
     PayloadTooLarge,
     Problem,
+    RateLimited,
     UnprocessableRequest,
     Violation,
 )
@@ -80,8 +81,8 @@ def _prefers_problem_json(accept: Sequence[str]) -> bool:
 def error_response(request: Request, error: Problem | HTTPException) -> Response:
     """Returns the response for `error`, and logs it: at INFO if it is expected, at WARNING if it is an outage."""
     problem = error if isinstance(error, Problem) else _problem_of(request, error)
-    # Thousands of requests may be shed in a second. `InFlight` logs one line for all of them.
-    if not isinstance(problem, LoadShed):
+    # Thousands of requests may be refused in a second. A `Tally` logs one line for all of them.
+    if not isinstance(problem, LoadShed | RateLimited):
         level = logging.WARNING if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR else logging.INFO
         logger.log(
             level,

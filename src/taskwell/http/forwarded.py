@@ -74,7 +74,7 @@ class TrustedProxies:
 
     def trust(self, peer: str) -> bool:
         """Whether a connection from the address `peer` comes from a trusted proxy."""
-        return self._is_trusted(_parsed(peer.partition("%")[0])) if self._networks else False
+        return self._is_trusted(parse_address(peer.partition("%")[0])) if self._networks else False
 
     def client_of(self, headers: Headers) -> str | None:
         """Returns the client's address from the headers of a trusted proxy, or None if the headers do not contain it.
@@ -113,7 +113,7 @@ class TrustedProxies:
         if match is None:
             return None
         try:
-            address = _parsed(match[1] or match[2] or match[3])
+            address = parse_address(match[1] or match[2] or match[3])
         except ValueError:
             return None
         return _Node(str(address), self._is_trusted(address))
@@ -122,7 +122,12 @@ class TrustedProxies:
         return any(address in network for network in self._networks)
 
 
-def _parsed(text: str) -> IPv4Address | IPv6Address:
+def parse_address(text: str) -> IPv4Address | IPv6Address:
+    """Returns the IP address, as an IPv4 address if it is mapped into IPv6.
+
+    Raises:
+        ValueError: It is not an IP address.
+    """
     address = ip_address(text)
     # IPv4 clients of a socket that accepts both.
     return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address

@@ -71,6 +71,26 @@ class Deadline:
                 task.cancel()
 
 
+class Tally:
+    """Counts events, and logs one line for all events of a second: `message`, with their number and then `args`."""
+
+    def __init__(self, level: int, message: str, *args: object) -> None:
+        self._level = level
+        self._message = message
+        self._args = args
+        self._number = 0
+
+    def add(self) -> None:
+        """Counts an event."""
+        if not self._number:
+            asyncio.get_running_loop().call_later(SECONDS_BETWEEN_LOG_LINES, self._log)
+        self._number += 1
+
+    def _log(self) -> None:
+        logger.log(self._level, self._message, self._number, *self._args)
+        self._number = 0
+
+
 class InFlight:
     """Runs at most `maximum` requests at once, each for at most five seconds, and sheds the rest.
 
@@ -82,7 +102,7 @@ class InFlight:
     def __init__(self, maximum: int) -> None:
         self._maximum = maximum
         self._deadline = Deadline(REQUEST_SECONDS, _no_reply)
-        self._shed = 0
+        self._shed = Tally(logging.WARNING, "shed %d requests: %d were in flight, the maximum", maximum)
 
     def __len__(self) -> int:
         """Returns the number of requests in flight."""
@@ -96,14 +116,8 @@ class InFlight:
         """
         if len(self) < self._maximum:
             return
-        if not self._shed:
-            asyncio.get_running_loop().call_later(SECONDS_BETWEEN_LOG_LINES, self._log_shed)
-        self._shed += 1
+        self._shed.add()
         raise LoadShed
-
-    def _log_shed(self) -> None:
-        logger.warning("shed %d requests: %d were in flight, the maximum", self._shed, self._maximum)
-        self._shed = 0
 
     def run(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
         """Calls `work` and awaits its result.

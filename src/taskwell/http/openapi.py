@@ -170,6 +170,19 @@ _HEADERS: dict[str, dict[str, object]] = {
         "schema": {"type": "string", "enum": ["true"]},
         "example": "true",
     },
+    "RateLimit-Policy": {
+        "description": "The limit: at most `q` requests in `w` seconds.",
+        "required": True,
+        "schema": {"type": "string", "maxLength": 64, "pattern": '^"[a-z-]+";q=[0-9]+;w=[0-9]+$'},
+        "example": '"user";q=200;w=1',
+    },
+    "RateLimit": {
+        "description": "How many requests are left (`r`), and after how many seconds there are more (`t`). "
+        "With a rate limit, responses to users within the limit also have this header and RateLimit-Policy.",
+        "required": True,
+        "schema": {"type": "string", "maxLength": 64, "pattern": '^"[a-z-]+";r=[0-9]+;t=[0-9]+$'},
+        "example": '"user";r=0;t=1',
+    },
 }
 
 

@@ -66,7 +66,8 @@ _BACK_OFF = (
 )
 _NOTHING_DONE = "The service did nothing, so you can send any request again, also a `POST`."
 _CHECK_WRITES = (
-    "Before you repeat a `POST`, `PUT`, `PATCH` or `DELETE`, read the task or the list: the write may have happened."
+    "The write may have happened. A `POST` with an `Idempotency-Key` can simply be sent again. Before you repeat any other"
+    " write, read the task or the list."
 )
 _REPORT = "Report the `request_id` to the operator. It identifies the request in the service's log."
 
@@ -90,7 +91,7 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
         title="The request is invalid",
         meaning="The service cannot use the request: it is malformed, or a value breaks a rule. Nothing was changed.",
         remedies={
-            400: "send a JSON body; name at least one member in a PATCH; use HTTP/1.1 and a known method",
+            400: "send a JSON body; name at least one member in a PATCH; correct the header that `errors` names; use HTTP/1.1",
             422: "correct what `errors` names",
         },
         steps=[
@@ -263,10 +264,14 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
             _WAIT,
             _NOTHING_DONE,
             "Do not try earlier. It fails again.",
-            "Send fewer requests: keep what you have read, and do not read the list again after each change.",
+            "Send fewer requests: keep what you have read, and send `If-None-Match`. A 304 does not count.",
         ],
         detail="Too many requests. Wait for the number of seconds in the Retry-After header.",
-        headers={"Retry-After": _RETRY_AFTER},
+        headers={
+            "Retry-After": _RETRY_AFTER,
+            "RateLimit": "Response: how many requests are left (`r`), and after how many seconds there are more (`t`).",
+            "RateLimit-Policy": "Response: at most `q` requests in `w` seconds.",
+        },
     ),
     "DATABASE_ERROR": ProblemType(
         title="The database failed",

@@ -16,6 +16,7 @@ from taskwell.errors import (
     PreconditionFailed,
     PreconditionRequired,
     Problem,
+    RateLimited,
     RequestTimeout,
     UnprocessableRequest,
     UnsupportedMediaType,
@@ -78,7 +79,7 @@ _MALFORMED_TAG = MalformedRequest(
 _USED_KEY = reused_key()
 _CHANGED_BY_OTHERS = PreconditionFailed(_CHANGED, '"58"')
 
-_ALWAYS: list[type[Problem]] = [*AUTH_PROBLEMS, DatabaseError, InternalError, Overloaded]
+_ALWAYS: list[type[Problem]] = [*AUTH_PROBLEMS, RateLimited, DatabaseError, InternalError, Overloaded]
 _ON_READ: list[type[Problem] | Problem] = [*_ALWAYS, InsufficientScope(READ)]
 _ON_WRITE: list[type[Problem] | Problem] = [*_ALWAYS, InsufficientScope(WRITE)]
 _WITH_BODY: list[type[Problem]] = [RequestTimeout, PayloadTooLarge, UnsupportedMediaType]
