@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from alembic import command
 
 from support.npm import require_packages
 from support.process import WAIT_SECONDS, run
@@ -18,7 +19,7 @@ from support.rows import execute
 from support.service import running, use_every_endpoint
 from taskwell.database.schema import FUNCTIONS_SCHEMA, SCHEMA
 from taskwell.database.urls import parse_database_url
-from taskwell.migrations import HEAD
+from taskwell.migrations import HEAD, runner
 from taskwell.migrations.runner import upgrade
 
 MakeDatabase = Callable[[str], str]
@@ -140,9 +141,10 @@ def test_nobody_can_put_a_function_of_theirs_in_the_way_of_ours(migrated: str) -
     assert {str(config) for _, config in settings} == {"['search_path=pg_catalog']"}
 
 
-# --- from the version that had its tables in `public`
+# --- from the versions before
 
-# What that version left, and what its processes send; a name without a schema is found by the search_path.
+# The database of revision 0001, which had its tables in `public`. After it, what its processes send, and those of revision
+# 0002; a name without a schema is found by the search_path.
 REVISION_0001 = (Path(__file__).parent / "support" / "revision_0001.sql").read_text(encoding="utf-8")
 
 CREATE = """
@@ -180,10 +182,11 @@ VERSION = "SELECT version_num \nFROM alembic_version"
 
 
 class OldProcess:
-    """A connection of a process of revision 0001, with its statements prepared before the migration."""
+    """A connection of a process of an older revision, with its statements prepared before the migration."""
 
-    def __init__(self, connection: asyncpg.Connection) -> None:
+    def __init__(self, connection: asyncpg.Connection, schema: str) -> None:
         self._connection = connection
+        self._schema = schema
         self._prepared: dict[str, asyncpg.prepared_stmt.PreparedStatement[asyncpg.Record]] = {}
         self.user = f"user-{uuid4().hex}"
 
@@ -204,14 +207,15 @@ class OldProcess:
         assert [row["count"] for row in await self.run(LIST, [self.user, 50, 0])] == [1]
         assert [row["id"] for row in await self.run(DELETE, [self.user, created["id"]])] == [created["id"]]
         assert await self.run(LIST, [self.user, 50, 0]) == []
-        assert [row["version_num"] for row in await self.run(VERSION)] == ["0001"]
+        if self._schema == "public":
+            assert [row["version_num"] for row in await self.run(VERSION)] == ["0001"]
 
 
 @asynccontextmanager
-async def old_process(url: str) -> AsyncGenerator[OldProcess]:
-    connection = await asyncpg.connect(url, statement_cache_size=0, server_settings={"search_path": "public"})
+async def old_process(url: str, schema: str) -> AsyncGenerator[OldProcess]:
+    connection = await asyncpg.connect(url, statement_cache_size=0, server_settings={"search_path": schema})
     try:
-        yield OldProcess(connection)
+        yield OldProcess(connection, schema)
     finally:
         await connection.close()
 
@@ -221,6 +225,17 @@ def old_database(new_database_url: MakeDatabase) -> str:
     url = new_database_url("postgres")
     asyncio.run(_run_in_public(url, REVISION_0001))
     return url
+
+
+@pytest.fixture(params=["0001", "0002"])
+def older(request: pytest.FixtureRequest, new_database_url: MakeDatabase) -> tuple[str, str]:
+    """A database of an older revision, and the schema of its tables."""
+    url = new_database_url("postgres")
+    if request.param == "0001":
+        asyncio.run(_run_in_public(url, REVISION_0001))
+        return url, "public"
+    runner.run(parse_database_url(url), lambda config: command.upgrade(config, request.param))
+    return url, "taskwell"
 
 
 async def _run_in_public(url: str, sql: str) -> None:
@@ -246,12 +261,14 @@ def test_a_migration_moves_the_tables_with_their_rows_and_without_a_rewrite(
     assert objects(old_database) == fresh | OLD_NAMES
 
 
-def test_processes_of_both_versions_work_side_by_side(old_database: str) -> None:
+def test_processes_of_both_versions_work_side_by_side(older: tuple[str, str]) -> None:
+    url, schema = older
+
     async def before_and_after() -> None:
-        async with old_process(old_database) as one, old_process(old_database) as two:
+        async with old_process(url, schema) as one, old_process(url, schema) as two:
             await one.use_every_statement()
-            await asyncio.to_thread(upgrade, parse_database_url(old_database))
-            with running("postgres", migrate=False, DATABASE_URL=old_database) as service:
+            await asyncio.to_thread(upgrade, parse_database_url(url))
+            with running("postgres", migrate=False, DATABASE_URL=url) as service:
                 for old in (one, two):
                     await old.use_every_statement()
                     client = service.client(old.user)
@@ -261,17 +278,19 @@ def test_processes_of_both_versions_work_side_by_side(old_database: str) -> None
 
     asyncio.run(before_and_after())
     # The older version wrote three times in each round, and the new one five times in each.
-    revisions = execute(old_database, "SELECT revision FROM taskwell.owner ORDER BY revision")
+    revisions = execute(url, "SELECT revision FROM taskwell.owner ORDER BY revision")
     assert revisions == [(3 + 5,), (3 + 3 + 5,)]
 
 
-def test_processes_of_the_older_version_notice_nothing_of_the_migration(old_database: str) -> None:
+def test_processes_of_the_older_version_notice_nothing_of_the_migration(older: tuple[str, str]) -> None:
+    url, schema = older
+
     async def work_meanwhile() -> int:
         ended = asyncio.Event()
 
         async def work() -> int:
             rounds = 0
-            async with old_process(old_database) as old:
+            async with old_process(url, schema) as old:
                 while not ended.is_set():
                     await old.use_every_statement()
                     rounds += 1
@@ -280,7 +299,7 @@ def test_processes_of_the_older_version_notice_nothing_of_the_migration(old_data
         async with asyncio.TaskGroup() as group:
             workers = [group.create_task(work()) for _ in range(8)]
             await asyncio.sleep(0.5)
-            await asyncio.to_thread(upgrade, parse_database_url(old_database))
+            await asyncio.to_thread(upgrade, parse_database_url(url))
             await asyncio.sleep(0.5)
             ended.set()
         return min(worker.result() for worker in workers)
@@ -342,7 +361,7 @@ def test_the_role_of_the_service_keeps_its_rights_and_nobody_gets_more(old_datab
 
 
 async def _use_every_statement(url: str) -> None:
-    async with old_process(url) as old:
+    async with old_process(url, "public") as old:
         await old.use_every_statement()
 
 
