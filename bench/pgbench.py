@@ -37,11 +37,14 @@ def scripts(size: Size) -> dict[str, str]:
     page = ("limit 50", "offset 0")
     # The description is as long as in the workload. A parameter that the workload does not set is NULL.
     description = "'Oat, two litres, number 12345'"
-    unset = {"sets_description": "false", "description": "NULL", "complete": "NULL"}
+    unset = {"sets_description": "false", "description": "NULL", "complete": "NULL", "if_match": "NULL"}
+    unset |= {"if_none_match": "NULL"}
     return {
         "get": _script([*some_user, *some_task], for_pgbench("get_task")),
         "list": _script([*some_user, *page], for_pgbench("list_tasks")),
-        "post": _script([*some_user, *new], for_pgbench("create_task", description=description)),
+        "post": _script(
+            [*some_user, *new], for_pgbench("create_task", description=description, creation_digest="NULL")
+        ),
         "patch": _script([*some_user, *some_task, *new], for_pgbench("change_task", **unset)),
     }
 

@@ -251,7 +251,7 @@ def test_a_migration_moves_the_tables_with_their_rows_and_without_a_rewrite(
     old_database: str, new_migrated_url: MakeDatabase
 ) -> None:
     insert = "INSERT INTO public.owner VALUES ('alice', 3, 7)"
-    files = "SELECT pg_relation_filenode(to_regclass({0} || '.task')), pg_relation_filenode(to_regclass({0} || '.task_newest'))"
+    files = "SELECT pg_relation_filenode(to_regclass({0} || '.task')), pg_relation_filenode(to_regclass({0} || '.task_revision'))"
     execute(old_database, insert)
     before = execute(old_database, files.format("'public'"))
     assert upgrade(parse_database_url(old_database))

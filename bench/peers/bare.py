@@ -73,6 +73,9 @@ def user_of(token: str) -> str:
 
 # --- the database
 
+# What the peers do without.
+NO_CONDITIONS = {"creation_digest": None, "if_match": None, "if_none_match": None}
+
 _idle: list[dict[str, Any]] = []
 _free = asyncio.Semaphore(CONNECTIONS)
 _given = json.loads(os.environ["STATEMENTS"])
@@ -89,7 +92,7 @@ async def connect() -> None:
 
 
 async def fetch(name: str, values: Values) -> list[asyncpg.Record]:
-    arguments = _statements[name][1](values)
+    arguments = _statements[name][1](NO_CONDITIONS | values)
     async with _free:
         prepared = _idle.pop()
         try:
@@ -135,7 +138,7 @@ async def patch_task(values: Values, body: bytes) -> Answer:
 
 async def the_one(name: str, values: Values) -> Values:
     rows = await fetch(name, values)
-    if not rows:
+    if not rows or rows[0]["id"] is None:
         raise Refused(404)
     return members(rows[0])
 

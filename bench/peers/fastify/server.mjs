@@ -70,7 +70,7 @@ async function authenticate(request, reply) {
 }
 
 function theOne(rows, reply) {
-  return rows[0] ?? reply.code(404).send({ detail: "refused" });
+  return rows[0]?.id != null ? rows[0] : reply.code(404).send({ detail: "refused" });
 }
 
 app.get("/health", { schema: { response: { 200: { type: "object", properties: { status: text } } } } }, async () => ({

@@ -24,9 +24,7 @@ def _entity_tags(text: object) -> EntityTags:
 
 
 def _schema(pattern: str, max_length: int, *examples: str) -> WithJsonSchema:
-    return WithJsonSchema(
-        {"type": "string", "minLength": 1, "maxLength": max_length, "pattern": pattern, "examples": [*examples]}
-    )
+    return WithJsonSchema({"type": "string", "maxLength": max_length, "pattern": pattern, "examples": [*examples]})
 
 
 # RFC 9110 permits a few more forms, such as empty elements.
