@@ -90,7 +90,8 @@ def unless_known(content: T, etag: str, if_none_match: EntityTags | None, respon
     """Returns `content` with its `ETag`, or a 304 if the client has it already."""
     if if_none_match and if_none_match.include(etag):
         return NotModified(etag)
-    response.headers["ETag"] = etag
+    # `response.headers` would take four times as long.
+    response.raw_headers.append((b"etag", etag.encode()))
     return content
 
 

@@ -213,8 +213,7 @@ class _Call:
         status = self.operation.status
         if self.added is None:
             return _JSON(status, headers + PRIVATE, content)
-        headers += self.added.raw_headers
-        return _JSON(self.added.status_code or status, headers + _missing(PRIVATE, headers), content)
+        return _JSON(self.added.status_code or status, headers + self.added.raw_headers, content)
 
 
 def _missing(defaults: Headers, headers: Headers) -> Headers:
@@ -241,4 +240,5 @@ class _AddedHeaders(Response):
 
     def __init__(self) -> None:
         self.status_code: int | None = None  # type: ignore[assignment]
-        self.raw_headers: Headers = []
+        # The function can replace them.
+        self.raw_headers: Headers = PRIVATE.copy()
