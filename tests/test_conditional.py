@@ -9,6 +9,8 @@ from threading import Event
 
 import httpx2
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from support.last_bytes import Call, race, raw_response
 from support.problem import assert_problem, assert_problem_details
@@ -22,6 +24,9 @@ EVERY_WRITE = (PUT, PATCH, DELETE)
 WRITES = pytest.mark.parametrize(("method", "body"), EVERY_WRITE)
 CHANGES = pytest.mark.parametrize(("method", "body"), [PUT, PATCH])
 READS = pytest.mark.parametrize("method", ["GET", "HEAD"])
+
+# For requests that are refused before they reach the database, whatever its kind.
+ONCE = pytest.mark.parametrize("service", ["sqlite"], indirect=True, scope="session")
 
 JSON = {"Content-Type": "application/json"}
 BLANKS = " " * 60_000
@@ -138,6 +143,7 @@ def test_white_space_around_a_header_is_not_part_of_it(alice: Client, form: str)
     assert response.status_code == (200 if form else 400)
 
 
+@ONCE
 @pytest.mark.parametrize(
     "value",
     [
@@ -164,6 +170,7 @@ def test_a_malformed_if_match_gets_400_at_once(alice: Client, value: str) -> Non
     assert_unchanged(alice, task, etag)
 
 
+@ONCE
 @pytest.mark.parametrize("header", ["If-Match", "If-None-Match"])
 @pytest.mark.parametrize("value", [b"\xff", b'"\xff', b"\xe2\x80\x9c57\xe2\x80\x9d"])
 def test_bytes_outside_ascii_are_never_a_server_error(alice: Client, header: str, value: bytes) -> None:
@@ -263,6 +270,7 @@ def test_a_missing_task_is_not_found_whatever_the_condition(
         assert_problem(conditional(alice, task_id, method, body, If_None_Match=if_match), 404, "NOT_FOUND")
 
 
+@ONCE
 def test_requests_are_refused_for_the_first_of_these_reasons(alice: Client, mallory: Client) -> None:
     task, _, old = create_and_change(alice)
     path, stale = f"{alice.home}/{task['id']}", {"If-Match": old}
@@ -279,6 +287,25 @@ def test_requests_are_refused_for_the_first_of_these_reasons(alice: Client, mall
         assert_problem(alice.request("DELETE", f"{target}?x=1", headers=stale), 422, "VALIDATION_ERROR")
     assert_problem(alice.request("PATCH", missing, json={"title": "a"}, headers=stale), 404, "NOT_FOUND")
     assert_problem(alice.request("PATCH", path, json={"title": "a"}, headers=stale), 412, "PRECONDITION_FAILED")
+
+
+_HEADER = st.binary(max_size=30) | st.text('"W/*,57 \\-a', max_size=30).map(str.encode)
+
+
+@ONCE
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.sampled_from(["If-Match", "If-None-Match", "Idempotency-Key"]), value=_HEADER)
+def test_a_header_of_any_bytes_is_never_a_server_error(alice: Client, name: str, value: bytes) -> None:
+    text = re.sub(rb"[\0\r\n]", b"", value).decode("latin-1")
+    task = alice.create()["id"]
+    calls = [
+        Call(alice, method, path, body, {name: text})
+        for method, path, body in [("GET", "", None), ("POST", "", PUT[1]), ("GET", f"/{task}", None)]
+        + [(method, f"/{task}", body) for method, body in EVERY_WRITE]
+    ]
+    for call in calls:
+        (response,) = race([call])
+        assert response.status_code in (200, 201, 204, 304, 400, 404, 410, 412, 422)
 
 
 # --- If-None-Match on one task
@@ -482,6 +509,19 @@ def test_writers_that_want_the_same_change_all_find_it_made(alice: Client) -> No
     assert len({response.content for response in responses}) == 1
 
 
+def test_changes_and_a_deletion_at_once_take_a_revision_only_if_they_happen(alice: Client) -> None:
+    path = f"/{alice.create()['id']}"
+    calls = [Call(alice, "PATCH", path, {"title": f"title {number % 5}"}) for number in range(30)]
+    responses = race([*calls[:10], Call(alice, "DELETE", path), *calls[10:]])
+    assert responses[10].status_code == 204
+    changed = [response for response in responses if response.status_code == 200]
+    assert {response.status_code for response in responses} <= {200, 204, 404}
+    taken = {int(response.headers["taskwell-revision"]) for response in [*changed, responses[10]]} - {1}
+    assert taken == {*range(2, len(taken) + 2)}
+    assert int(responses[10].headers["taskwell-revision"]) == max(taken)
+    assert alice.request("POST", json={"title": "a"}).headers["taskwell-revision"] == str(len(taken) + 2)
+
+
 @pytest.mark.slow
 def test_clients_that_read_and_retry_lose_no_update(alice: Client) -> None:
     task = alice.create("0")
@@ -587,6 +627,7 @@ def test_a_tag_that_no_list_of_the_user_has_is_never_a_304(
     assert (response.status_code, response.json()["tasks"]) == (200, [task]), service.engine
 
 
+@ONCE
 @pytest.mark.parametrize("value", ["57", '"57', "", '*, "57"', ",", "," * 60_000, f",{BLANKS}x"])
 @pytest.mark.parametrize("path", ["", "{id}"])
 def test_a_malformed_if_none_match_gets_400_at_once(alice: Client, path: str, value: str) -> None:

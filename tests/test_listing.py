@@ -26,6 +26,9 @@ from support.servers import WANTED
 from support.service import Client, Json, Service, running
 from taskwell.database.text import fold_case
 
+# For requests that are refused before they reach the database, whatever its kind.
+ONCE = pytest.mark.parametrize("service", ["sqlite"], indirect=True, scope="session")
+
 SORTS = ("created_at", "-created_at", "updated_at", "-updated_at", "title", "-title")
 EVERY_SORT = pytest.mark.parametrize("sort", [None, *SORTS])
 
@@ -160,13 +163,14 @@ def test_a_search_has_1_to_100_characters(alice: Client, unit: str) -> None:
     assert_refused(alice, "q", f"q={quote(unit * 101)}")
 
 
+@ONCE
 @pytest.mark.parametrize("value", ["", "%00", "a%00b", "x" * 101, "x" * 60_000])
 def test_a_search_for_what_no_task_can_contain_gets_422(alice: Client, value: str) -> None:
     assert_refused(alice, "q", f"q={value}")
 
 
 @pytest.mark.parametrize(
-    "value", ["%FF", "%ED%A0%80", "%EF%BF%BF", "%F4%8F%BF%BF", "%C0%AF", "%", "%zz", "+", "%0D%0A", "\xe4"]
+    "value", ["%FF", "%ED%A0%80", "%EF%BF%BF", "%F4%8F%BF%BF", "%C0%AF", "%", "%zz", "+", "%0D%0A"]
 )
 def test_a_search_for_any_bytes_is_answered(alice: Client, value: str) -> None:
     (response,) = race([Call(alice, "GET", f"?q={value}&limit=1")])
@@ -188,11 +192,17 @@ def test_postgresql_and_sqlite_fold_the_same_characters_together(
     if engine == "postgres-pooler":
         pytest.skip("the same server as postgres-tls")
     chars = _assigned()
-    folded = asyncio.run(_fold_on_postgres(new_migrated_url(engine), chars))
+    url = new_migrated_url(engine)
+    folded = asyncio.run(_fold_on_postgres(url, chars))
     pairs = {(fold_case(char), other) for char, other in zip(chars, folded, strict=True)}
     assert len(chars) > 140_000
     # One to one: what is one class on one side is one class on the other.
     assert len({ours for ours, _ in pairs}) == len({theirs for _, theirs in pairs}) == len(pairs)
+    # Lower case can depend on the letters around, above all that of a sigma at the end of a word. Folding does not.
+    sigma = folded[chars.index("Σ")]
+    around = {char: other for char, other in zip(chars, folded, strict=True) if unicodedata.category(char) != "Lo"}
+    in_words = asyncio.run(_fold_on_postgres(url, [f"aΣ{char}Σ" for char in around]))
+    assert in_words == [f"a{sigma}{other}{sigma}" for other in around.values()]
 
 
 async def _fold_on_postgres(url: str, chars: list[str]) -> list[str]:
@@ -262,6 +272,7 @@ def test_tasks_can_be_sorted_by_creation_and_by_change(alice: Client) -> None:
     assert alice.titles(sort="-updated_at") == ["1", "3", "2"]
 
 
+@ONCE
 @pytest.mark.parametrize(
     "sort", ["", "id", "+title", "--title", "Title", "title,id", "-", "complete", "title%00", "%FF"]
 )
@@ -272,6 +283,7 @@ def test_an_unknown_order_gets_422(alice: Client, sort: str) -> None:
 # --- pages
 
 
+@ONCE
 @pytest.mark.parametrize(
     ("parameter", "query"),
     [
@@ -285,6 +297,7 @@ def test_the_bounds_of_a_page_are_never_cut_silently(alice: Client, parameter: s
     assert_refused(alice, parameter, f"q=x&sort=title&complete=true&{query}")
 
 
+@ONCE
 @pytest.mark.parametrize("offset", [0, 1, 2**31 - 1])
 def test_a_cursor_and_an_offset_do_not_go_together(alice: Client, offset: int) -> None:
     alice.create()
@@ -304,7 +317,7 @@ def _fill(client: Client) -> None:
 
 
 @EVERY_SORT
-@pytest.mark.parametrize("filters", [{}, {"complete": "false"}, {"q": "A"}, {"complete": "false", "q": "a"}])
+@pytest.mark.parametrize("filters", [{}, {"complete": "false", "q": "a"}])
 def test_a_walk_by_next_shows_the_whole_list(alice: Client, sort: str | None, filters: dict[str, str]) -> None:
     _fill(alice)
     query = filters | ({"sort": sort} if sort else {})
@@ -317,11 +330,10 @@ def test_a_walk_by_next_shows_the_whole_list(alice: Client, sort: str | None, fi
         assert {page.json()["count"] for page in walked} == {len(tasks)}
         assert {len(page.json()["tasks"]) for page in walked[:-1]} <= {limit}
         assert len(walked) == -(-len(tasks) // limit)
-        for page in walked:
-            assert links(page).keys() == ({"first"} if page is walked[-1] else {"first", "next"}) or len(walked) == 1
-            assert page.headers["etag"].startswith("W/")
-            if "first" in links(page):
-                assert alice.request("GET", links(page)["first"]).content == walked[0].content
+        assert all(links(page).keys() == {"first", "next"} for page in walked[:-1])
+        assert links(walked[-1]).keys() == {"first"} or len(walked) == 1
+        if first := links(walked[-1]).get("first"):
+            assert alice.request("GET", first).content == walked[0].content
 
 
 def test_next_keeps_the_parameters_and_replaces_the_offset(alice: Client) -> None:
@@ -441,6 +453,7 @@ def test_a_cursor_behind_the_longest_titles_works(alice: Client) -> None:
     assert [task["title"] for task in walk(alice, sort="title", limit=1)] == sorted(titles)
 
 
+@ONCE
 @pytest.mark.parametrize(
     "text",
     [
@@ -547,6 +560,7 @@ def test_a_cursor_with_any_values_is_never_a_server_error(
     _is_answered(alice, sort, _forged(genuine[sort], value, task_id))
 
 
+@ONCE
 @_FORGED
 @given(st.sampled_from([None, *SORTS]), st.binary(max_size=40) | _JSON.map(lambda value: json.dumps(value).encode()))
 def test_a_cursor_of_any_bytes_is_never_a_server_error(

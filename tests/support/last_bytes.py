@@ -45,7 +45,8 @@ def race(calls: Sequence[Call]) -> list[httpx2.Response]:
         messages = [call.message() for call in calls]
         for connection, message in zip(connections, messages, strict=True):
             connection.sendall(message[:-1])
-        time.sleep(SECONDS_TO_ARRIVE)
+        if len(calls) > 1:
+            time.sleep(SECONDS_TO_ARRIVE)
         for connection, message in zip(connections, messages, strict=True):
             connection.sendall(message[-1:])
         return [_read_response(connection, call.method) for connection, call in zip(connections, calls, strict=True)]
