@@ -29,6 +29,7 @@ from taskwell.database.text import fold_case
 # For requests that are refused before they reach the database, whatever its kind.
 ONCE = pytest.mark.parametrize("service", ["sqlite"], indirect=True, scope="session")
 
+MAX_PAGES = 60
 SORTS = ("created_at", "-created_at", "updated_at", "-updated_at", "title", "-title")
 EVERY_SORT = pytest.mark.parametrize("sort", [None, *SORTS])
 
@@ -49,13 +50,17 @@ def links(response: httpx2.Response) -> dict[str, str]:
 
 
 def pages(client: Client, **query: object) -> Iterator[httpx2.Response]:
-    """Walks through a list by `next`."""
+    """Walks through a list by `next`. A walk that does not end is an error."""
     response = listed(client, **query)
     yield response
-    while following := links(response).get("next"):
+    for _ in range(MAX_PAGES):
+        following = links(response).get("next")
+        if not following:
+            return
         response = client.request("GET", following)
         assert response.status_code == 200, response.text
         yield response
+    raise AssertionError(f"more than {MAX_PAGES} pages")
 
 
 def walk(client: Client, **query: object) -> list[Json]:

@@ -8,6 +8,7 @@ import json
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from http.client import HTTPResponse
 from typing import NamedTuple
@@ -15,9 +16,11 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from support.service import Client, sign
+from support.rows import writes_held
+from support.service import Client, Service, sign
 
 SECONDS_TO_ARRIVE = 0.05
+SECONDS_TO_DECIDE = 0.4
 
 
 class Call(NamedTuple):
@@ -50,6 +53,18 @@ def race(calls: Sequence[Call]) -> list[httpx2.Response]:
         for connection, message in zip(connections, messages, strict=True):
             connection.sendall(message[-1:])
         return [_read_response(connection, call.method) for connection, call in zip(connections, calls, strict=True)]
+
+
+def race_behind_a_writer(service: Service, calls: Sequence[Call]) -> list[httpx2.Response]:
+    """Races calls of one user, who has written before, while another process writes a task of that user.
+
+    All calls then decide what to do before any of them can write. Without this, most would come one after the other.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        with writes_held(service.url_of_database, calls[0].client.user):
+            racing = thread.submit(race, calls)
+            time.sleep(SECONDS_TO_DECIDE)
+        return racing.result()
 
 
 def raw_response(*calls: Call) -> bytes:
