@@ -1,16 +1,13 @@
 """Idempotency-Key: a client that does not know whether its request arrived sends it again, and makes one task at most."""
 
 import random
-import signal
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import httpx2
 import pytest
 
 from support.last_bytes import Call, race, race_behind_a_writer
 from support.problem import assert_problem
-from support.process import production, serving
 from support.service import Client, Json, Service, sign
 
 # For requests that are refused before they reach the database, whatever its kind.
@@ -267,27 +264,3 @@ def test_a_deletion_between_replays_is_seen_by_all_that_follow(service: Service,
     assert {response.status_code for response in responses} <= {201, 204, 410}
     assert alice.titles() == []
     assert_problem(create(alice, "k"), 410, "GONE")
-
-
-# --- processes
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("engine", ["sqlite", "postgres"])
-def test_a_key_survives_the_sudden_death_of_the_service(
-    new_migrated_url: Callable[[str], str], tmp_path: Path, engine: str
-) -> None:
-    settings = production(new_migrated_url(engine))
-    with serving(tmp_path, **settings) as server:
-        task = assert_created(create(server.client("alice"), "k"))
-        assert server.end(signal.SIGKILL) == -signal.SIGKILL
-    with serving(tmp_path, "serve", "--workers", "2", **settings) as server:
-        alice = server.client("alice")
-        assert_replayed(create(alice, "k"), task)
-        for number in range(5):
-            responses = race([Call(alice, "POST", "", MILK, {"Idempotency-Key": f"race-{number}"})] * 16)
-            assert {response.status_code for response in responses} == {201}
-            assert len({response.content for response in responses}) == 1
-            assert len([one for one in responses if "idempotency-replayed" not in one.headers]) == 1
-        assert alice.request("GET").json()["count"] == 6
-        assert revision(alice) == 6
