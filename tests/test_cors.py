@@ -187,8 +187,19 @@ def test_a_real_page_uses_the_api_with_credentials_and_a_page_of_another_origin_
             seen = run_scenario(
                 "cors.mjs", allowed=allowed, other=other, url=service.url + client.home, token=sign(client.user)
             )
-            assert client.titles() == []
+            assert client.titles() == ["b"]
     assert seen["allowed"]["statuses"] == [201, 200, 200, 200, 204]
     assert seen["allowed"]["error"] == "NOT_FOUND"
     assert {"location", "x-request-id"} <= set(seen["allowed"]["readable"])
     assert seen["other"] == {"failure": "Failed to fetch"}
+    # The page before it has created, replaced, changed and deleted one task.
+    assert seen["headers"] == {
+        "created": {"status": 201, "etag": '"5"'},
+        "replayed": {"status": 201, "etag": '"5"', "replayed": "true", "same": True},
+        "page2": ["a"],
+        "unchanged": [{"status": 304, "text": ""}] * 2,
+        "changed": {"status": 200, "etag": '"7"'},
+        "stale": {"status": 412, "etag": '"7"', "current": "c"},
+        "revisions": ["5", "5", "7", "8"],
+        "deleted": 204,
+    }

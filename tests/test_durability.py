@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from support.last_bytes import Call, race
 from support.process import Server, production, serving
 from support.rows import execute
 from support.service import Client, Json, sign
@@ -139,6 +140,28 @@ def test_sqlite_writes_to_disk_before_it_acknowledges(new_database_url: Callable
     with closing(sqlite.connect(url.path)) as connection:
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+@pytest.mark.slow
+def test_an_idempotency_key_survives_the_sudden_death_of_the_service(database: str, tmp_path: Path) -> None:
+    def calls(server: Server, key: str, count: int) -> list[Call]:
+        return [Call(server.client("alice"), "POST", "", {"title": "a"}, {"Idempotency-Key": key})] * count
+
+    with serving(tmp_path, **production(database)) as server:
+        (first,) = race(calls(server, "k", 1))
+        assert server.end(signal.SIGKILL) == -signal.SIGKILL
+    with serving(tmp_path, "serve", "--workers", "2", **production(database)) as server:
+        (again,) = race(calls(server, "k", 1))
+        races = [race(calls(server, f"race-{number}", 16)) for number in range(5)]
+        found = all_tasks(server.client("alice"))
+    assert (first.status_code, again.status_code, again.json()) == (201, 201, first.json())
+    assert again.headers["idempotency-replayed"] == "true"
+    for responses in races:
+        assert {response.status_code for response in responses} == {201}
+        assert len({response.content for response in responses}) == 1
+        assert len([one for one in responses if "idempotency-replayed" not in one.headers]) == 1
+    assert found == {task["id"]: task for task in (one[0].json() for one in ([first], *races))}
+    assert execute(database, "SELECT revision FROM owner") == [(6,)]
 
 
 BODY = b'{"title": "Buy milk"}'

@@ -36,7 +36,8 @@ def assert_problem_details(response: httpx2.Response, status: int, code: str, *,
 def _assert_common_shape(response: httpx2.Response, body: dict[str, Any], code: str) -> None:
     assert response.headers["cache-control"] == "no-store"
     assert response.headers["x-content-type-options"] == "nosniff"
-    assert body.keys() - {"errors"} == {"detail", "error_code", "timestamp", "request_id"}
+    extra = {"current"} if code == "PRECONDITION_FAILED" else set[str]()
+    assert body.keys() - {"errors"} == extra | {"detail", "error_code", "timestamp", "request_id"}
     assert body["error_code"] == code
     assert isinstance(body["detail"], str)
     assert body["detail"]

@@ -58,11 +58,14 @@ class Function:
         return arguments
 
     def _joined_headers(self, headers: Headers) -> dict[str, str]:
-        """Returns the headers that are parameters. Repeated ones are joined into a list (RFC 9110, section 5.3)."""
+        """Returns the headers that are parameters. Repeated ones are joined into a list (RFC 9110, section 5.3).
+
+        White space around a value is not part of it (section 5.5), but the parser keeps that behind it.
+        """
         joined: dict[str, str] = {}
         for raw_name, raw_value in headers:
             if raw_name in self._header_names:
-                name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+                name, value = raw_name.decode("latin-1"), raw_value.strip(b" \t").decode("latin-1")
                 joined[name] = f"{joined[name]}, {value}" if name in joined else value
         return joined
 

@@ -76,7 +76,8 @@ def precondition(if_match: EntityTags | None, if_none_match: EntityTags | None, 
     match = if_match.revisions() if if_match and not if_match.is_any else None
     if if_none_match is None:
         return Precondition(match)
-    return Precondition([]) if if_none_match.is_any else Precondition(match, if_none_match.revisions())
+    # RFC 9110, section 13.1.2: weak comparison, unlike that of `If-Match`.
+    return Precondition([]) if if_none_match.is_any else Precondition(match, if_none_match.revisions(weakly=True))
 
 
 class NotModified(Response):

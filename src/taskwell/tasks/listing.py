@@ -13,7 +13,7 @@ from taskwell.errors import UnprocessableRequest
 from taskwell.etags import EntityTags, ListState, known_state, list_etag
 from taskwell.http.conditions import NotModified
 from taskwell.http.error_responses import invalid_parameter
-from taskwell.http.pages import MAX_CURSOR, MalformedCursorError, decode_cursor, encode_cursor, link
+from taskwell.http.pages import MAX_CURSOR, decode_cursor, encode_cursor, link
 from taskwell.http.parameters import MAX_BIGINT, Boolean, DecimalDigits
 from taskwell.http.segments import path_segment
 from taskwell.tasks.repository import Page, Position, StoredPage
@@ -121,7 +121,7 @@ def _position(page: Page, cursor: str) -> Position:
         if made_for != _filter_of(page):
             raise _wrong_cursor("was made for another sort, q or complete")
         return Position(_sort_value(page.sort, value), _id(task_id))
-    except (MalformedCursorError, ValueError):
+    except (ValueError, OverflowError):
         raise _wrong_cursor("is not a cursor of this service") from None
 
 

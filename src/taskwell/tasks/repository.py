@@ -1,7 +1,7 @@
 """The tasks of one user at a time. Each method is one round trip and takes the owner first."""
 
 import hashlib
-import random
+import os
 from datetime import datetime
 from typing import NamedTuple, cast
 
@@ -129,8 +129,9 @@ class TaskRepository:
         """
         rows = await self._create(
             owner=owner,
-            # A key of our own lets the database's part repeat a lost request. It need not be secret, only unique.
-            creation_key=key or f"{random.getrandbits(128):032x}",
+            # A key of our own lets the database's part repeat a lost request. It must be unique, because the second of two
+            # creations with one key would be lost. Any library can seed `random`, and so repeat its numbers.
+            creation_key=key or os.urandom(16).hex(),
             creation_digest=_digest(new) if key else None,
             title=new.title,
             description=new.description,
