@@ -267,7 +267,7 @@ def test_an_unknown_query_parameter_is_named_not_ignored(alice: Client, method: 
     problem = assert_problem(alice.request(method, f"{path}?{query}", json=body), 422, "VALIDATION_ERROR")
     name = unquote(query.strip("&").partition("=")[0], errors="replace")[:64]
     assert problem["errors"][0]["loc"] == ["query", name]
-    parameters = "complete, limit and offset" if method == "GET" else "none"
+    parameters = "complete, q, sort, limit, offset and cursor" if method == "GET" else "none"
     assert problem["detail"] == f"query {name}: is not a parameter of this endpoint, which has {parameters}"
     assert alice.titles() == (["Buy milk"] if on_a_task else [])
 

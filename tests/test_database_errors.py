@@ -6,8 +6,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from support.problem import assert_problem
 from support.rows import execute
 from support.servers import server_of
+from support.service import running
 from taskwell.database import postgres
 from taskwell.database.pool import Pool, PooledConnection
 from taskwell.database.urls import PostgresURL, parse_database_url
@@ -27,6 +29,27 @@ def url(new_database_url: Callable[[str], str]) -> PostgresURL:
     url = parse_database_url(text)
     assert isinstance(url, PostgresURL)
     return url
+
+
+KEEPING = """
+CREATE FUNCTION taskwell.keeping() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'
+"""
+
+
+def test_a_trigger_that_keeps_tasks_from_being_written_gets_an_error_and_not_an_endless_loop(
+    new_migrated_url: Callable[[str], str],
+) -> None:
+    database = new_migrated_url("postgres")
+    with running("postgres", migrate=False, DATABASE_URL=database) as service:
+        alice = service.client()
+        task = alice.create()
+        execute(database, KEEPING)
+        execute(database, "CREATE TRIGGER keep BEFORE INSERT OR UPDATE ON task FOR EACH ROW EXECUTE FUNCTION keeping()")
+        new = {"title": "new"}
+        for method, path, body in (("POST", "", new), ("PATCH", task["id"], new), ("DELETE", task["id"], None)):
+            problem = assert_problem(alice.request(method, path, json=body), 500, "DATABASE_ERROR")
+            assert problem["detail"].startswith("The database reported an error.")
+        assert alice.request("GET", task["id"]).headers["etag"] == '"1"'
 
 
 @asynccontextmanager

@@ -65,7 +65,10 @@ _TAKE_REVISION = """
 """
 
 # Another writer was faster, and nothing is left to do. Nobody else has seen the revision, because the row is locked.
-_GIVE_BACK_REVISION = """
+_END = """
+    IF outcome IS NULL THEN
+        RAISE EXCEPTION 'the database keeps a task from being written';
+    END IF;
     IF taken IS NOT NULL THEN
         UPDATE taskwell.owner AS o SET revision = o.revision - 1 WHERE o.user_id = writer;
     END IF;
@@ -80,7 +83,8 @@ def _result(outcome: str) -> str:
 
 # Each function looks first whether there is anything to do, so that a call that changes nothing takes no revision and
 # waits for nobody. It then takes the revision, and writes only if the task is still as it was. If another writer was
-# faster, it looks once more, in a new statement, which sees what that writer committed.
+# faster, it looks once more, in a new statement, which sees what that writer committed. Nobody else can write then, so a third
+# time means that something in the database keeps the task from being written: a trigger, or a policy.
 _CREATE_TASK = f"""
 CREATE FUNCTION taskwell_0003.create_task(
     writer text, key text, digest bytea, new_title text, new_description text, new_complete boolean
@@ -91,7 +95,7 @@ DECLARE
     moment timestamptz;
     outcome text;
 BEGIN
-    LOOP
+    FOR attempt IN 1..3 LOOP
         -- Without a digest the key is a new one of the service, unless the service repeats a call whose reply was lost.
         IF digest IS NOT NULL OR taken IS NOT NULL THEN
             SELECT * INTO stored FROM taskwell.task AS t WHERE t.user_id = writer AND t.creation_key = key;
@@ -114,7 +118,7 @@ BEGIN
             {_result("'done'")}
         END IF;
     END LOOP;
-    {_GIVE_BACK_REVISION.strip()}
+    {_END.strip()}
     {_result("outcome")}
 END $$
 """
@@ -137,7 +141,7 @@ DECLARE
     taken bigint;
     outcome text;
 BEGIN
-    LOOP
+    FOR attempt IN 1..3 LOOP
         {_LOOK.strip()}
         changed := stored;
         changed.title := coalesce(new_title, stored.title);
@@ -160,7 +164,7 @@ BEGIN
             {_result("'done'")}
         END IF;
     END LOOP;
-    {_GIVE_BACK_REVISION.strip()}
+    {_END.strip()}
     {_result("outcome")}
 END $$
 """
@@ -175,7 +179,7 @@ DECLARE
     moment timestamptz;
     outcome text;
 BEGIN
-    LOOP
+    FOR attempt IN 1..3 LOOP
         {_LOOK.strip()}
         outcome := CASE
             WHEN stored.id IS NULL THEN 'missing'
@@ -191,7 +195,7 @@ BEGIN
             {_result("'done'")}
         END IF;
     END LOOP;
-    {_GIVE_BACK_REVISION.strip()}
+    {_END.strip()}
     {_result("outcome")}
 END $$
 """
