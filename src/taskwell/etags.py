@@ -35,9 +35,10 @@ class EntityTags:
         self.is_any = text.strip(" \t") == "*"
         self.tags = () if self.is_any else _parse(text)
 
-    def revisions(self) -> list[int]:
-        """Returns the revisions that strong tags name. A weak tag never matches strongly."""
-        found = [int(match[1]) for tag in self.tags if (match := _REVISION.fullmatch(tag))]
+    def revisions(self, *, weakly: bool = False) -> list[int]:
+        """Returns the revisions that the tags name. By strong comparison, a weak tag names none (RFC 9110, section 8.8.3.2)."""
+        tags = [tag.removeprefix("W/") for tag in self.tags] if weakly else self.tags
+        found = [int(match[1]) for tag in tags if (match := _REVISION.fullmatch(tag))]
         return [revision for revision in found if revision <= _MAX_REVISION]
 
     def include(self, etag: str) -> bool:

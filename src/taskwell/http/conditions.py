@@ -70,7 +70,8 @@ def precondition(if_match: EntityTags | None, if_none_match: EntityTags | None, 
     match = if_match.revisions() if if_match and not if_match.is_any else None
     if if_none_match is None:
         return Precondition(match)
-    return Precondition([]) if if_none_match.is_any else Precondition(match, if_none_match.revisions())
+    # `If-None-Match` is compared weakly also on a write (RFC 9110, section 13.1.2).
+    return Precondition([]) if if_none_match.is_any else Precondition(match, if_none_match.revisions(weakly=True))
 
 
 class NotModified(Response):
