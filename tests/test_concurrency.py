@@ -5,63 +5,27 @@ request, and then the last bytes in quick succession.
 """
 
 import asyncio
-import json
-import socket
 import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
-from http.client import HTTPResponse
+from contextlib import closing, contextmanager
 from itertools import pairwise
 from threading import Event
 from typing import Any
-from urllib.parse import urlsplit
 
-import httpx2
-
+from support.racing import Call, race
 from support.rows import execute
-from support.service import Client, Json, Service, sign
+from support.service import Client, Json, Service
 from taskwell.database import postgres, sqlite
 from taskwell.database.interface import compile_statement
 from taskwell.database.urls import SQLiteURL, parse_database_url
 from taskwell.tasks import statements, writes
 
-Request = tuple[Client, str, str, object]
 Snapshot = set[tuple[Any, ...]]
 
 
-def _message(client: Client, method: str, path: str, body: object) -> bytes:
-    content = json.dumps(body)
-    return (
-        f"{method} {client.home}{path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {sign(client.user)}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n{content}"
-    ).encode()
-
-
-def _send_at_once(requests: Sequence[Request]) -> list[httpx2.Response]:
-    """Completes all requests at nearly the same moment, and returns their responses."""
-    address = urlsplit(str(requests[0][0].http.base_url))
-    with ExitStack() as stack:
-        connections = [
-            stack.enter_context(socket.create_connection((address.hostname, address.port), timeout=20))
-            for _ in requests
-        ]
-        messages = [_message(*request) for request in requests]
-        for connection, message in zip(connections, messages, strict=True):
-            connection.sendall(message[:-1])
-        for connection, message in zip(connections, messages, strict=True):
-            connection.sendall(message[-1:])
-        return [_read_response(connection) for connection in connections]
-
-
-def _read_response(connection: socket.socket) -> httpx2.Response:
-    response = HTTPResponse(connection)
-    response.begin()
-    return httpx2.Response(response.status, headers=response.getheaders(), content=response.read())
-
-
 def _patches(client: Client, task: Json, members: Sequence[Json]) -> list[Json]:
-    responses = _send_at_once([(client, "PATCH", f"/{task['id']}", patch) for patch in members])
+    responses = race([Call(client, "PATCH", f"/{task['id']}", patch) for patch in members])
     assert {response.status_code for response in responses} == {200}
     return [response.json() for response in responses]
 
@@ -104,20 +68,20 @@ def test_a_concurrent_replacement_and_patch_act_as_if_one_came_first(alice: Clie
     for _ in range(10):
         path = f"/{alice.create(description='old')['id']}"
         put = {"title": "put", "complete": False}
-        _send_at_once([(alice, "PUT", path, put), (alice, "PATCH", path, {"description": "patched"})])
+        race([Call(alice, "PUT", path, put), Call(alice, "PATCH", path, {"description": "patched"})])
         now = alice.request("GET", path.removeprefix("/")).json()
         assert (now["title"], now["description"]) in {("put", None), ("put", "patched")}
 
 
 def test_every_concurrent_creation_makes_its_own_task(alice: Client) -> None:
-    responses = _send_at_once([(alice, "POST", "", {"title": f"task {number}"}) for number in range(50)])
+    responses = race([Call(alice, "POST", "", {"title": f"task {number}"}) for number in range(50)])
     assert len({response.json()["id"] for response in responses}) == 50
     assert alice.request("GET").json()["count"] == 50
 
 
 def test_exactly_one_of_many_concurrent_deletions_succeeds(alice: Client) -> None:
     path = f"/{alice.create()['id']}"
-    responses = _send_at_once([(alice, "DELETE", path, {})] * 10)
+    responses = race([Call(alice, "DELETE", path)] * 10)
     assert sorted(response.status_code for response in responses) == [204] + [404] * 9
 
 
@@ -127,13 +91,13 @@ def test_exactly_one_of_many_concurrent_deletions_succeeds(alice: Client) -> Non
 def test_concurrent_writes_of_several_users_use_each_revision_once(service: Service) -> None:
     # Three users, because all these requests together must stay below the limit of requests in flight.
     users = [service.client() for _ in range(3)]
-    requests: list[Request] = []
+    requests: list[Call] = []
     for user in users:
         changed, deleted = ([f"/{user.create()['id']}" for _ in range(5)] for _ in range(2))
-        requests += [(user, "PATCH", path, {"title": "new"}) for path in changed]
-        requests += [(user, "DELETE", path, {}) for path in deleted]
-        requests += [(user, "POST", "", {"title": "new"})] * 5
-    assert all(response.is_success for response in _send_at_once(requests))
+        requests += [Call(user, "PATCH", path, {"title": "new"}) for path in changed]
+        requests += [Call(user, "DELETE", path) for path in deleted]
+        requests += [Call(user, "POST", "", {"title": "new"})] * 5
+    assert all(response.is_success for response in race(requests))
     columns = "count(*), count(DISTINCT task.revision), max(task.revision), max(owner.revision)"
     assert [_snapshot(service, user, columns) for user in users] == [{(15, 15, 25, 25)}] * 3
 
@@ -142,8 +106,8 @@ def test_a_reader_that_sees_a_revision_has_seen_all_earlier_ones(service: Servic
     paths = [f"/{alice.create()['id']}" for _ in range(5)]
     with _watched(service, alice) as snapshots:
         for number in range(5):
-            patches = [(alice, "PATCH", path, {"title": f"title {number}{n}"}) for path in paths for n in range(3)]
-            _send_at_once([*patches, *[(alice, "POST", "", {"title": "another"})] * 20])
+            patches = [Call(alice, "PATCH", path, {"title": f"title {number}{n}"}) for path in paths for n in range(3)]
+            race([*patches, *[Call(alice, "POST", "", {"title": "another"})] * 20])
     for before, after in pairwise(snapshots):
         newest = max(revision for _, revision, _ in before)
         assert [revision for _, revision, _ in after - before if revision <= newest] == []

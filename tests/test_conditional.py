@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support.etags import assert_not_modified, etag_of
-from support.last_bytes import Call, race, race_behind_a_writer, raw_response
 from support.problem import assert_problem, assert_problem_details
+from support.racing import Call, race, race_behind_a_writer, raw_response
 from support.rows import execute
 from support.service import Client, Json, Service, running, sign
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from support.last_bytes import Call, race
 from support.process import Server, production, serving
+from support.racing import Call, race
 from support.rows import execute
 from support.service import Client, Json, sign
 from taskwell.database import sqlite

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import httpx2
 import pytest
 
-from support.last_bytes import Call, race, race_behind_a_writer
 from support.problem import assert_problem
+from support.racing import Call, race, race_behind_a_writer
 from support.service import Client, Json, Service, sign
 
 # For requests that are refused before they reach the database, whatever its kind.

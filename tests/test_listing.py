@@ -19,8 +19,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from support.last_bytes import Call, race
 from support.problem import assert_problem
+from support.racing import Call, race
 from support.rows import execute
 from support.servers import WANTED
 from support.service import Client, Json, Service, running
