@@ -4,7 +4,10 @@ import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
+import httpx2
 import pytest
 
 from support.relay import Relay
@@ -56,6 +59,54 @@ def test_a_request_is_one_round_trip(wired: tuple[Service, Relay]) -> None:
             # A connection prepares a statement when it first meets it.
             if turn > 0:
                 assert relay.round_trips - before == 1, f"{method} {path}"
+
+
+def each_outcome(client: Client) -> Iterator[tuple[str, int, Callable[[], httpx2.Response]]]:
+    """Yields each outcome that a read or a write can have, its status, and a function that sends such a request."""
+    post: dict[str, Any] = {"method": "POST", "path": ""}
+    new = {"title": "new"}
+
+    def key(value: str) -> Json:
+        return {"Idempotency-Key": value}
+
+    task, doomed = client.create(), client.request(**post, json=new, headers=key("doomed")).json()
+    client.request("DELETE", doomed["id"])
+    etag = client.request("GET", task["id"]).headers["etag"]
+    listed = client.request("GET").headers["etag"]
+    stale = {"If-Match": '"0"'}
+    cases: list[tuple[str, int, dict[str, Any]]] = [
+        ("a task that is missing", 404, {"method": "GET", "path": 0}),
+        ("a task that is known", 304, {"method": "GET", "path": task["id"], "headers": {"If-None-Match": etag}}),
+        ("a list that is known", 304, {"method": "GET", "path": "", "headers": {"If-None-Match": listed}}),
+        ("a search", 200, {"method": "GET", "path": "", "params": {"q": "new", "sort": "title"}}),
+        ("created", 201, {**post, "json": new, "headers": key("a")}),
+        ("replayed", 201, {**post, "json": new, "headers": key("a")}),
+        ("other values", 422, {**post, "json": {"title": "other"}, "headers": key("a")}),
+        ("gone", 410, {**post, "json": new, "headers": key("doomed")}),
+        ("a change of what is missing", 404, {"method": "PATCH", "path": 0, "json": new}),
+        ("a stale change", 412, {"method": "PATCH", "path": task["id"], "json": new, "headers": stale}),
+        ("a change", 200, {"method": "PATCH", "path": task["id"], "json": new, "headers": {"If-Match": etag}}),
+        ("no change", 200, {"method": "PATCH", "path": task["id"], "json": new}),
+        ("a stale deletion", 412, {"method": "DELETE", "path": task["id"], "headers": stale}),
+        ("a deletion", 204, {"method": "DELETE", "path": task["id"], "headers": {"If-Match": "*"}}),
+        ("a deletion of what is missing", 404, {"method": "DELETE", "path": task["id"]}),
+    ]
+    for what, status, options in cases:
+        yield what, status, partial(client.request, **options)
+
+
+def test_a_request_is_one_round_trip_whatever_its_outcome(
+    wired: tuple[Service, Relay], subtests: pytest.Subtests
+) -> None:
+    service, relay = wired
+    # A connection prepares a statement when it first meets it.
+    for _, _, send in each_outcome(service.client()):
+        send()
+    for outcome, status, send in each_outcome(service.client()):
+        with subtests.test(outcome):
+            before = relay.round_trips
+            assert send().status_code == status
+            assert relay.round_trips - before == 1
 
 
 @pytest.mark.parametrize("engine", ENGINES)
