@@ -80,6 +80,15 @@ def test_errors_after_the_authentication_count_and_tell_what_is_left(limited: Se
     ]  # fmt: skip
 
 
+def test_polling_for_what_has_not_changed_counts_nothing(limited: Service) -> None:
+    alice = limited.client()
+    answer = alice.request("GET")
+    known = {"If-None-Match": answer.headers["etag"]}
+    again = [alice.request("GET", headers=known) for _ in range(10)]
+    assert {response.status_code for response in again} == {304}
+    assert {left(response) for response in again} == {left(answer)}
+
+
 def test_a_user_above_the_limit_still_gets_403_for_another_user(limited: Service) -> None:
     alice, bob = limited.client(), limited.client()
     for _ in range(4):

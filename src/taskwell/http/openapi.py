@@ -178,7 +178,7 @@ _HEADERS: dict[str, dict[str, object]] = {
     },
     "RateLimit": {
         "description": "How many requests are left (`r`), and after how many seconds there are more (`t`). "
-        "With a rate limit, responses to users within the limit also have this header and RateLimit-Policy.",
+        "With a rate limit, responses to users within the limit have this header and RateLimit-Policy, too.",
         "required": True,
         "schema": {"type": "string", "maxLength": 64, "pattern": '^"[a-z-]+";r=[0-9]+;t=[0-9]+$'},
         "example": '"user";r=0;t=1',
@@ -235,12 +235,16 @@ def _response(problems: list[Problem]) -> dict[str, object]:
 
 def _header_of(name: str, problems: list[Problem]) -> dict[str, object]:
     always = all(name in problem.headers for problem in problems)
-    return header(name) if always else {**_HEADERS[name], "required": False}
+    return header(name) if always else _optional(name)
 
 
 def header(name: str) -> dict[str, object]:
     """Returns the description of a response header, by reference."""
     return {"$ref": f"#/components/headers/{name}"}
+
+
+def _optional(name: str) -> dict[str, object]:
+    return {**_HEADERS[name], "required": False}
 
 
 # --- the document
@@ -284,8 +288,10 @@ def _complete_operation(operation: dict[str, Any], route: RouteContext) -> None:
     parameters: list[dict[str, Any]] = operation.get("parameters", [])
     parameters.sort(key=lambda parameter: _position(parameter, str(route.path_format)))
     responses = operation["responses"] = dict(sorted(operation["responses"].items()))
-    for response in responses.values():
+    for status, response in responses.items():
         response["headers"] = response.get("headers", {}) | {"X-Request-ID": header("X-Request-ID")}
+        if "429" in responses and status < "400":
+            response["headers"] |= {name: _optional(name) for name in ("RateLimit", "RateLimit-Policy")}
     # FastAPI removes nulls from its document, and so removes members of the examples.
     for status, declared in route.responses.items():
         for media_type, content in declared.get("content", {}).items():
