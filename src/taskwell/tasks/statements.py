@@ -5,9 +5,8 @@ run on both engines. The writes run on SQLite, inside the operations of `taskwel
 write.
 """
 
-from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -115,8 +114,7 @@ Sort = Literal["created_at", "-created_at", "updated_at", "-updated_at", "title"
 """The order of a list: a member, with `-` in front for descending."""
 
 
-@dataclass(frozen=True, slots=True)
-class PageShape:
+class PageShape(NamedTuple):
     """A kind of list. Each has a statement of its own, so that PostgreSQL's plan fits it.
 
     For example, PostgreSQL counts from the index alone only by a plain condition, and not by

@@ -137,27 +137,30 @@ CREATE FUNCTION taskwell_0003.change_task(
 ) RETURNS taskwell_0003.written {_WRITE} AS $$
 DECLARE
     stored taskwell.task;
-    changed taskwell.task;
     taken bigint;
+    moment timestamptz;
     outcome text;
 BEGIN
     FOR attempt IN 1..3 LOOP
         {_LOOK.strip()}
-        changed := stored;
-        changed.title := coalesce(new_title, stored.title);
-        changed.description := CASE WHEN sets_description THEN new_description ELSE stored.description END;
-        changed.complete := coalesce(new_complete, stored.complete);
         outcome := CASE
             WHEN stored.id IS NULL THEN 'missing'
             WHEN {_IS_STALE} THEN 'stale'
-            WHEN changed IS NOT DISTINCT FROM stored THEN 'unchanged'
+            WHEN (stored.title, stored.description, stored.complete) IS NOT DISTINCT FROM (
+                coalesce(new_title, stored.title),
+                CASE WHEN sets_description THEN new_description ELSE stored.description END,
+                coalesce(new_complete, stored.complete)
+            ) THEN 'unchanged'
         END;
         EXIT WHEN outcome IS NOT NULL;
         {_TAKE_REVISION.strip()}
-        changed.updated_at := greatest(clock_timestamp(), stored.updated_at + interval '1 microsecond');
+        moment := greatest(clock_timestamp(), stored.updated_at + interval '1 microsecond');
         UPDATE taskwell.task AS t
-        SET title = changed.title, description = changed.description, complete = changed.complete,
-            updated_at = changed.updated_at, revision = taken
+        SET title = coalesce(new_title, t.title),
+            description = CASE WHEN sets_description THEN new_description ELSE t.description END,
+            complete = coalesce(new_complete, t.complete),
+            updated_at = moment,
+            revision = taken
         WHERE t.user_id = writer AND t.id = task_id AND t.deleted_at IS NULL AND t.revision = stored.revision
         RETURNING * INTO stored;
         IF FOUND THEN
