@@ -130,7 +130,7 @@ class _User(NamedTuple):
 
 
 # Every index whose entries are one user's live tasks can count them.
-COUNTERS = {"task_newest", "task_by_created_at", "task_by_updated_at", "task_by_title"}
+COUNTERS = {"task_by_newest", "task_by_created_at", "task_by_updated_at", "task_by_title"}
 
 
 def _found_by_on_postgres(name: str) -> set[str]:
@@ -142,7 +142,7 @@ def _found_by_on_postgres(name: str) -> set[str]:
     if not name.startswith("list_"):
         return {"task_pkey"} if name == "get_task" else {"task_pkey", "owner_pkey"}
     sorted_by = {f"task_by_{column}" for column in ("created_at", "updated_at", "title") if column in name}
-    return {"owner_pkey"} | (sorted_by or {"task_newest"})
+    return {"owner_pkey"} | (sorted_by or {"task_by_newest"})
 
 
 # Pages that a statement reads beside one for each row: the path down each index and, for a write, the owner's row.
@@ -278,8 +278,8 @@ async def _connected(url: str) -> AsyncGenerator[asyncpg.Connection]:
 BY_ID = "SEARCH task USING INTEGER PRIMARY KEY (rowid=?)"
 BY_KEY = "SEARCH task USING INDEX sqlite_autoindex_task_1 (user_id=? AND creation_key=?)"
 OWNER = "SEARCH owner USING INDEX sqlite_autoindex_owner_1 (user_id=?)"
-PAGE = "SEARCH task USING INDEX task_newest (user_id=? AND deleted_at=?)"
-COUNT = "SEARCH task USING COVERING INDEX task_newest (user_id=? AND deleted_at=?)"
+PAGE = "SEARCH task USING INDEX task_by_newest (user_id=? AND deleted_at=?)"
+COUNT = "SEARCH task USING COVERING INDEX task_by_newest (user_id=? AND deleted_at=?)"
 
 
 def _found_by_on_sqlite(name: str) -> set[str]:

@@ -88,8 +88,8 @@ def _recorded(service: Service, client: Client) -> Iterator[list[str]]:
     """Records the statements that reach the database for `client`, as the database itself reports them."""
     recorded: list[str] = []
     if service.engine == "sqlite":
-        tasks = service.state["tasks"]
-        connections = [query._worker.connection for query in (tasks._get, tasks._change)]
+        database = service.state["tasks"]._database
+        connections = [worker.connection for worker in (database.reader, database.searcher, database.writer)]
         for connection in connections:
             connection.set_trace_callback(recorded.append)
         yield recorded

@@ -207,13 +207,12 @@ class Gone(Problem):
 
 
 class PreconditionFailed(Problem):
-    """The task is not as `If-Match` or `If-None-Match` demands. `current` and `etag` are the task as it is now."""
+    """The task does not meet `If-Match` or `If-None-Match`. `current` is the task as it is now, and `etag` is its ETag."""
 
     status = 412
     code = "PRECONDITION_FAILED"
     default_detail = (
-        "The task has changed since you read it. `current` and ETag show it as it is now: "
-        "apply your change to that, and send its ETag in If-Match."
+        "The task does not meet the condition in If-Match or If-None-Match. `current` and ETag show it as it is now."
     )
 
     def __init__(self, current: Mapping[str, object], etag: str) -> None:
@@ -257,7 +256,7 @@ class PreconditionRequired(Problem):
 class RateLimited(Problem):
     """The user has sent too many requests, or too many requests without a valid token came from the client's address.
 
-    `headers` are `Retry-After` and those of draft-ietf-httpapi-ratelimit-headers. The default is an example.
+    `headers` are `Retry-After` and those of draft-ietf-httpapi-ratelimit-headers. The default headers are only for the example in the OpenAPI document.
     """
 
     status = 429

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 _MAX_REVISION = 2**63 - 1
 
-# One element of a list. RFC 9110, section 5.6.1, lets a list have empty elements. The white space is possessive: with
+# One element of a list. RFC 9110, section 5.6.1, lets a list have empty elements. The quantifiers of white space are possessive: with
 # backtracking, 60 KiB of blanks took half a minute.
 _ELEMENT = re.compile(r'[ \t]*+((?:W/)?"[\x21\x23-\x7e\x80-\xff]*")?[ \t]*+(?:,|$)')
 _REVISION = re.compile(r'"([1-9][0-9]{0,18})"')
@@ -37,7 +37,7 @@ class EntityTags:
         self.tags = () if self.is_any else _parse(text)
 
     def revisions(self, *, weakly: bool = False) -> list[str]:
-        """Returns the revisions that the tags name, in decimal digits. A weak tag names one only by weak comparison."""
+        """Returns the revisions that the tags name, in decimal digits. With `weakly`, weak tags count too."""
         tags = [tag.removeprefix("W/") for tag in self.tags] if weakly else self.tags
         return [match[1] for tag in tags if (match := _REVISION.fullmatch(tag))]
 
@@ -61,20 +61,21 @@ def _parse(text: str) -> tuple[str, ...]:
 
 
 class Precondition(NamedTuple):
-    """The revisions that a task must have, and those that it must not have, for a write to happen. None: any."""
+    """A write happens only if the task's revision is in `if_match` and not in `if_none_match`. None means no condition."""
 
     if_match: list[str] | None = None
     if_none_match: list[str] | None = None
 
 
-ALWAYS = Precondition()
-
-
 class ListState(NamedTuple):
-    """Everything that the lists of one user depend on, beside the query: 0 and 0 before the first write."""
+    """What a user's lists depend on, besides the query. Both are 0 before the user's first write."""
 
     revision: int
     epoch: int
+
+
+ANY_STATE = ListState(-1, -1)
+"""The state that `If-None-Match: *` names: whatever it is."""
 
 
 def list_etag(state: ListState, query: bytes) -> str:
@@ -83,8 +84,9 @@ def list_etag(state: ListState, query: bytes) -> str:
 
 
 def known_state(tags: EntityTags, query: bytes) -> ListState | None:
-    """Returns the latest state for which `tags` contain the entity tag of the list with this query."""
-    matches = [match for tag in tags.tags if (match := _LIST.fullmatch(tag)) and match[3] == _digest(query)]
+    """Returns the newest state that a tag names for the list with this query, or None."""
+    digest = _digest(query)
+    matches = [match for tag in tags.tags if (match := _LIST.fullmatch(tag)) and match[3] == digest]
     states = [ListState(int(match[1]), int(match[2])) for match in matches]
     return max((state for state in states if state.revision <= _MAX_REVISION), default=None)
 

@@ -1,7 +1,9 @@
 """SQLite, through the standard library.
 
-There are two connections, each with a worker thread. SQLite has only one writer at a time, and in WAL mode a reader never waits for
-it. Passing work to a running thread costs less than a pool. The file is in WAL mode with `synchronous=FULL`, so an acknowledged write is on disk (https://www.sqlite.org/pragma.html#pragma_synchronous).
+There are three connections, each with a worker thread: for writes, because SQLite has only one writer at a time; for reads,
+which in WAL mode never wait for the writer; and for searches, which can take long, so that other reads do not wait for them.
+Passing work to a running thread costs less than a pool. The file is in WAL mode with `synchronous=FULL`, so an acknowledged
+write is on disk (https://www.sqlite.org/pragma.html#pragma_synchronous).
 """
 
 import asyncio
@@ -24,7 +26,7 @@ from sqlalchemy.sql.expression import ClauseElement, ReturnsRows
 from taskwell.database.failures import translated
 from taskwell.database.files import fault_behind, fault_of, unusable
 from taskwell.database.interface import Query, Row, Values, Write, compile_for_owner
-from taskwell.database.text import fold_case
+from taskwell.database.text import contains, fold_case
 from taskwell.database.waiting_list import WaitingList
 
 BUSY_SECONDS = 5
@@ -61,7 +63,8 @@ def connect(path: Path) -> sqlite3.Connection:
 def _write_ahead(connection: sqlite3.Connection) -> None:
     """Switches the file to WAL mode, which it keeps.
 
-    When several connections switch a new file at once, SQLite refuses some of them. The busy timeout does not cover this case (https://www.sqlite.org/wal.html#sometimes_queries_return_sqlite_busy_in_wal_mode).
+    When several connections switch a new file at once, SQLite refuses some of them. The busy timeout does not cover this case
+    (https://www.sqlite.org/wal.html#sometimes_queries_return_sqlite_busy_in_wal_mode).
     """
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
@@ -123,21 +126,26 @@ class SQLiteDatabase:
     def __init__(self, path: Path) -> None:
         self.writer = Worker(path, "writer")
         self.reader = Worker(path, "reader")
+        self.searcher = Worker(path, "searcher")
 
     async def __aenter__(self) -> Self:
         await self.writer.open()
         await self.reader.open()
+        await self.searcher.open()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.searcher.close()
         await self.reader.close()
         await self.writer.close()
 
     def prepare(self, statement: Executable) -> Query:
         """Compiles `statement` for SQLite."""
-        return _SQLiteQuery(self.reader, _Statement(self.reader, statement))
+        searches = any(isinstance(part, contains) for part in visitors.iterate(cast("ClauseElement", statement)))
+        worker = self.searcher if searches else self.reader
+        return _SQLiteQuery(worker, _Statement(worker, statement))
 
     def prepare_write(self, write: Write) -> Query:
         """Prepares the steps of the write."""

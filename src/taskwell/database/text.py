@@ -8,8 +8,6 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from taskwell.database.schema import FUNCTIONS_SCHEMA
 
-_I_WITH_DOT = "\u0130"
-
 
 class by_code_point(FunctionElement[str]):  # noqa: N801 - written like an SQL function
     """A text that is compared by Unicode code points, whatever locale the database has."""
@@ -60,18 +58,22 @@ def fold_case(text: str | None) -> str | None:
     """Returns `text` in Unicode's simple case folding (CaseFolding.txt, statuses C and S). SQLite calls it."""
     if text is None:
         return None
-    return text.lower() if text.isascii() else text.translate(_FOLDED)
+    # Python itself has only the full folding, which differs where it makes several characters of one.
+    folded = text.casefold()
+    return folded if len(folded) == len(text) else text.translate(_FOLDED)
 
 
 class _Folded(dict[int, str]):
-    """Folds each character when it first occurs. Python itself has only the full folding, which can lengthen a text."""
+    """Folds a character. Keeps only those that change, so that no text can fill the memory."""
 
     def __missing__(self, code_point: int) -> str:
         char = chr(code_point)
-        forms = (char.casefold(), char.lower(), char)
-        self[code_point] = folded = next(form for form in forms if len(form) == 1)
+        folded = next(form for form in (char.casefold(), char.lower(), char) if len(form) == 1)
+        if folded != char:
+            self[code_point] = folded
         return folded
 
 
-# The migration says why this letter becomes a noncharacter on PostgreSQL.
-_FOLDED = _Folded({ord(_I_WITH_DOT): "\uffff"})
+# Letters whose simple folding Python does not know: the migration says why the first becomes a noncharacter; the others
+# are of Unicode 15.1.
+_FOLDED = _Folded({ord("\u0130"): "\uffff", ord("\u1fd3"): "\u0390", ord("\u1fe3"): "\u03b0", ord("\ufb05"): "\ufb06"})

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
 from taskwell.errors import MALFORMED_HEADER, PreconditionRequired
-from taskwell.etags import ALWAYS, EntityTags, MalformedEntityTagsError, Precondition
+from taskwell.etags import EntityTags, MalformedEntityTagsError, Precondition
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ IfNoneMatch = Annotated[
     _schema(_TAG_LIST, 8000, '"57"'),
     Header(
         alias="If-None-Match",
-        description="The ETag of what you have. If it is still the same, the response is 304, without a body.",
+        description="The ETag of the version that you have. If it is still current, the response is 304, without a body.",
     ),
 ]
 IfNoneMatchOnWrite = Annotated[
@@ -60,19 +60,15 @@ IfNoneMatchOnWrite = Annotated[
 
 
 def precondition(if_match: EntityTags | None, if_none_match: EntityTags | None, *, required: bool) -> Precondition:
-    """Returns what a write of a task depends on.
+    """Returns the condition for a write.
 
     Raises:
-        PreconditionRequired: `required`, and the request has no `If-Match`.
+        PreconditionRequired: The operator requires `If-Match`, and the request has none.
     """
-    if if_match is None and if_none_match is None:
-        if required:
-            raise PreconditionRequired
-        return ALWAYS
     if required and if_match is None:
         raise PreconditionRequired
-    # `If-Match: *` means "if it exists", which every write depends on. `If-None-Match: *` means "if it does not exist",
-    # so no revision will do.
+    # `If-Match: *` means "if it exists", which every write checks anyway. `If-None-Match: *` means "if it does not exist",
+    # so no revision satisfies it.
     match = if_match.revisions() if if_match and not if_match.is_any else None
     if if_none_match is None:
         return Precondition(match)

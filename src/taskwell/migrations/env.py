@@ -29,7 +29,7 @@ def _is_ours(name: str | None, kind: str, parents: object) -> bool:
 def _can_be_compared(schema_object: object, name: str | None, kind: str, *further: object) -> bool:
     """Leaves out what SQLAlchemy cannot read from SQLite: an index of an expression."""
     del schema_object, further
-    return postgres or kind != "index" or name != "task_newest"
+    return postgres or kind != "index" or name != "task_by_newest"
 
 
 attributes = context.config.attributes

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 
 from taskwell.auth.tokens import UserId
 from taskwell.errors import UnprocessableRequest
-from taskwell.etags import EntityTags, ListState, known_state, list_etag
+from taskwell.etags import ANY_STATE, EntityTags, ListState, known_state, list_etag
 from taskwell.http.conditions import NotModified
 from taskwell.http.error_responses import invalid_parameter
 from taskwell.http.pages import MAX_CURSOR, decode_cursor, encode_cursor, link
@@ -31,17 +31,15 @@ class TaskList(NamedTuple):
     page: Page
 
     def known(self, tags: EntityTags | None) -> ListState | None:
-        """Returns the state of which the client has this list already."""
+        """Returns the state whose list the client already has."""
         if tags is None:
             return None
-        return ListState(-1, -1) if tags.is_any else known_state(tags, self._query_string)
+        return ANY_STATE if tags.is_any else known_state(tags, self._query_string)
 
-    def answer(
-        self, owner: UserId, stored: StoredPage, tags: EntityTags | None, response: Response
-    ) -> TaskListResponse | NotModified:
+    def answer(self, owner: UserId, stored: StoredPage, response: Response) -> TaskListResponse | NotModified:
         """Returns the page with its `ETag` and `Link`, or a 304 if the client has it already."""
         etag = list_etag(stored.state, self._query_string)
-        if stored.page is None or (tags and tags.is_any):
+        if stored.page is None:
             return NotModified(etag)
         # `response.headers` would take four times as long.
         response.raw_headers.append((b"etag", etag.encode()))
@@ -91,7 +89,7 @@ async def _task_list(
         Field(min_length=1, max_length=MAX_CURSOR),
         WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_CURSOR}),
         Query(
-            description="Where the page begins, from the `Link` header of the page before. Needs the same `sort`, `q` and "
+            description="The start of the page, from the `Link` header of the page before. Needs the same `sort`, `q` and "
             "`complete`; not together with `offset`."
         ),
     ] = None,

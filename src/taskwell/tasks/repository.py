@@ -10,9 +10,9 @@ import orjson
 from taskwell.auth.tokens import UserId
 from taskwell.database.interface import Database, Query, Row
 from taskwell.errors import Gone, NotFound, PreconditionFailed, UnprocessableRequest
-from taskwell.etags import ListState, Precondition, task_etag
+from taskwell.etags import ANY_STATE, ListState, Precondition, task_etag
 from taskwell.tasks import statements, writes
-from taskwell.tasks.schemas import MEMBERS, TaskCreate, TaskListResponse, TaskPatch, TaskResponse, TaskUpdate
+from taskwell.tasks.schemas import MAX_LIMIT, MEMBERS, TaskCreate, TaskListResponse, TaskPatch, TaskResponse, TaskUpdate
 from taskwell.tasks.statements import PageShape, Sort
 from taskwell.tasks.writes import Outcome
 from taskwell.times import rfc3339
@@ -37,7 +37,7 @@ class Created(NamedTuple):
 
 
 class Position(NamedTuple):
-    """A place in a list: behind the task with this id, whose sort value is `value`."""
+    """A place in a list: after the task with this id, whose sort value is `value`."""
 
     value: datetime | str | None
     id: int
@@ -49,13 +49,13 @@ class Page(NamedTuple):
     complete: bool | None = None
     q: str | None = None
     sort: Sort | None = None
-    limit: int = 1000
+    limit: int = MAX_LIMIT
     offset: int = 0
     after: Position | None = None
 
 
 class StoredPage(NamedTuple):
-    """A page of tasks, the state that it is part of, and where the next page begins, if there is one.
+    """A page of tasks, the state that it was read in, and where the next page begins, if there is one.
 
     The page is None if the client knows this state already.
     """
@@ -74,13 +74,17 @@ class TaskRepository:
         self._change = database.prepare_write(writes.change_task)
         self._delete = database.prepare_write(writes.delete_task)
         self._get = database.prepare(statements.get_task)
+        self._get_state = database.prepare(statements.get_state)
         self._lists: dict[PageShape, Query] = {}
 
     async def list(self, owner: UserId, page: Page, known: ListState | None = None) -> StoredPage:
         """Returns a page of the owner's tasks, and the number of all tasks that match.
 
-        If nothing has changed since the state `known`, returns no page and reads no task.
+        If nothing has changed since the state `known`, or that is `ANY_STATE`, returns no page and reads no task.
         """
+        if known is ANY_STATE:
+            ((revision, epoch),) = await self._get_state(owner=owner)
+            return StoredPage(None, ListState(cast("int", revision), cast("int", epoch)), None)
         parameters: dict[str, object] = {"complete": page.complete, "q": page.q, "offset": page.offset}
         if page.after:
             parameters |= {"after_value": page.after.value, "after_id": page.after.id}
@@ -129,14 +133,17 @@ class TaskRepository:
         """
         rows = await self._create(
             owner=owner,
-            # A key of our own lets the database's part repeat a lost request. It must be unique, because the second of two
-            # creations with one key would be lost. Any library can seed `random`, and so repeat its numbers.
+            # With a key, a creation whose reply was lost can be repeated safely. It does not come from `random`: a library
+            # can seed that, and two creations with one key become one task.
             creation_key=key or os.urandom(16).hex(),
             creation_digest=_digest(new) if key else None,
             title=new.title,
             description=new.description,
             complete=new.complete,
         )
+        if key is None:
+            # If the creation was repeated because its reply was lost, the task is one that "replayed" or is "gone" since.
+            return Created(*_stored(rows[0]), replayed=False)
         return Created(*_outcome(rows[0]), replayed=rows[0][-1] == "replayed")
 
     async def change(

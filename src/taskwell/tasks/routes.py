@@ -57,7 +57,7 @@ async def list_tasks(
 ) -> TaskListResponse | NotModified:
     """Lists the user's tasks, newest first unless `sort` says otherwise."""
     stored = await tasks.list(owner, listed.page, listed.known(if_none_match))
-    return listed.answer(owner, stored, if_none_match, response)
+    return listed.answer(owner, stored, response)
 
 
 @router.post("", status_code=201, responses=openapi.ON_CREATE, response_description="The new task.")

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    FromClause,
     Integer,
     Select,
     Text,
@@ -48,6 +49,12 @@ _OWN_AND_LIVE = (task.c.user_id == owner, task.c.deleted_at.is_(None))
 
 get_task = select(*_STORED).where(*_OWN_AND_LIVE, task.c.id == task_id)
 
+
+# The state of the owner's tasks: one row, 0 and 0 before the first write.
+get_state = select(
+    func.coalesce(func.max(user_revision.c.revision), literal_column("0")).label("revision"),
+    func.coalesce(func.max(user_revision.c.epoch), literal_column("0")).label("epoch"),
+).where(user_revision.c.user_id == owner)
 
 # --- writes on SQLite, which has one writer at a time
 
@@ -133,11 +140,6 @@ class PageShape(NamedTuple):
     """No task and no count if the owner's revision and epoch are still `:known_revision` and `:known_epoch`."""
 
 
-# Not `id DESC`. By `id` itself PostgreSQL walked the primary key for a user with a tenth of all tasks: over the
-# rows of all users, a million of them when that user's were the oldest.
-_NEWEST_FIRST: ColumnElement[Any] = -task.c.id
-
-
 @cache
 def list_tasks(shape: PageShape) -> Executable:
     """Selects a page of tasks. Each row ends with `count`, `revision` and `epoch`.
@@ -146,25 +148,25 @@ def list_tasks(shape: PageShape) -> Executable:
     `epoch` are the owner's, 0 before their first write. An empty page is one row whose task is all NULL.
     """
     # All of it is read in one statement, so the revision is that of these rows.
-    latest = select(
-        func.coalesce(func.max(user_revision.c.revision), literal_column("0")).label("revision"),
-        func.coalesce(func.max(user_revision.c.epoch), literal_column("0")).label("epoch"),
-    ).where(user_revision.c.user_id == owner)
-    state = latest.cte("state")
+    state = get_state.cte("state")
+    source: FromClause = task
     matching = _matching(shape)
+    if shape.search:
+        # A search looks at every task of the user, so it must not do that twice: for the page and for the count.
+        source, matching = select(*PUBLIC).where(*matching).cte("found"), []
     limit: ColumnElement[Any] = bindparam("limit", type_=Integer)
     # The count is a scalar subquery: half the cost of `count(*) OVER ()`.
-    count: ColumnElement[Any] = select(func.count()).select_from(task).where(*matching).scalar_subquery()
+    count: ColumnElement[Any] = select(func.count()).select_from(source).where(*matching).scalar_subquery()
     if shape.unless_known:
         is_new = or_(
             state.c.revision != bindparam("known_revision", type_=BigInteger),
             state.c.epoch != bindparam("known_epoch", type_=BigInteger),
         )
         count = case((is_new, count))
-        # Not a condition of the rows: SQLite would look at each of them.
+        # A limit of 0, because with a WHERE condition SQLite would still scan the rows.
         limit = select(case((is_new, limit), else_=literal_column("0", Integer))).scalar_subquery()
     totals = select(count.label("count"), state.c.revision, state.c.epoch).subquery("totals")
-    page = _page(shape).where(*matching).limit(limit).subquery("page")
+    page = _page(shape, source).where(*matching).limit(limit).subquery("page")
     # The join keeps the page's order, because its left side is one row. Sorting again would cost 3 % on PostgreSQL and
     # 7 % on SQLite.
     return select(*page.c, totals.c.count, totals.c.revision, totals.c.epoch).select_from(
@@ -182,29 +184,39 @@ def _matching(shape: PageShape) -> list[ColumnElement[bool]]:
     return matching
 
 
-def _page(shape: PageShape) -> Select[*tuple[object, ...]]:
-    # `deleted_at` is NULL in all these rows, but only with it is this the order of `task_newest`.
-    order = [task.c.deleted_at, _NEWEST_FIRST]
+def _page(shape: PageShape, source: FromClause) -> Select[*tuple[object, ...]]:
+    order = _newest_first(source)
     if shape.sort:
-        keys = [_sort_key(shape.sort), task.c.id]
+        keys = [_sort_key(shape.sort, source), source.c.id]
         order = [key.desc() if shape.sort.startswith("-") else key for key in keys]
-    page = select(*PUBLIC).order_by(*order)
+    page = select(*[source.c[name] for name in MEMBERS]).order_by(*order)
     if not shape.follows:
         return page.offset(bindparam("offset", type_=Integer))
     # Without an offset SQLAlchemy adds one for SQLite, and as a value.
-    return page.where(_after(shape)).offset(literal_column("0"))
+    return page.where(_after(shape, source)).offset(literal_column("0"))
 
 
-def _after(shape: PageShape) -> ColumnElement[bool]:
+def _newest_first(source: FromClause) -> list[ColumnElement[Any]]:
+    """Returns the order of the index `task_by_newest`.
+
+    By `id` itself PostgreSQL walked the primary key for a user with a tenth of all tasks: over the rows of all users, up to
+    a million, if that user's rows were the oldest.
+    """
+    newest_first = -source.c.id
+    # `deleted_at` is NULL in all these rows, but only with it is this the order of the index.
+    return [task.c.deleted_at, newest_first] if source is task else [newest_first]
+
+
+def _after(shape: PageShape, source: FromClause) -> ColumnElement[bool]:
     after_id = bindparam("after_id", type_=BigInteger)
     if shape.sort is None:
-        return -after_id < _NEWEST_FIRST
+        return -source.c.id > -after_id
     # A comparison of rows is found by the index; the same comparison written with OR is not.
-    value = _sort_key(shape.sort)
-    here, there = tuple_(value, task.c.id), tuple_(bindparam("after_value", type_=value.type), after_id)
+    value = _sort_key(shape.sort, source)
+    here, there = tuple_(value, source.c.id), tuple_(bindparam("after_value", type_=value.type), after_id)
     return here < there if shape.sort.startswith("-") else here > there
 
 
-def _sort_key(sort: Sort) -> ColumnElement[Any]:
+def _sort_key(sort: Sort, source: FromClause) -> ColumnElement[Any]:
     name = sort.removeprefix("-")
-    return by_code_point(task.c.title) if name == "title" else task.c[name]
+    return by_code_point(source.c.title) if name == "title" else source.c[name]

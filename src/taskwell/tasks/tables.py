@@ -45,7 +45,7 @@ class Task(SQLModel, table=True):
         # Newest first. With a plain `id`, PostgreSQL would walk the primary key instead, over the rows of all users. It
         # has every column that lists are filtered by, so that the index alone is enough to count them: for 100,000
         # tasks among a million PostgreSQL reads 579 pages instead of 15,033.
-        Index("task_newest", "user_id", "deleted_at", -column("id", BigInteger), "complete"),
+        Index("task_by_newest", "user_id", "deleted_at", -column("id", BigInteger), "complete"),
         *(_sort_index(name) for name in ("created_at", "updated_at", "title")),
         Index("task_revision", "user_id", "revision"),
         # Otherwise SQLite reuses the id of the newest row once that row is deleted.

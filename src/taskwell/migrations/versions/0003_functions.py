@@ -24,12 +24,18 @@ _SORTED = {
 
 # --- functions on PostgreSQL
 
-# Not IF NOT EXISTS, which asks for the right to create schemas even if there is nothing to create.
+# Not IF NOT EXISTS, which asks for the right to create schemas even if there is nothing to create. In a schema of somebody
+# else's, they could replace our functions.
 _SCHEMA = """
 DO $$
 BEGIN
     IF to_regnamespace('taskwell_0003') IS NULL THEN
         CREATE SCHEMA taskwell_0003;
+    ELSIF NOT (
+        SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE oid = to_regnamespace('taskwell_0003')
+    ) THEN
+        RAISE EXCEPTION 'the schema taskwell_0003 belongs to another role: drop it, or give it to this one'
+            USING ERRCODE = 'insufficient_privilege';
     END IF;
 END $$
 """
@@ -64,11 +70,11 @@ _TAKE_REVISION = """
         END IF;
 """
 
-# Another writer was faster, and nothing is left to do. Nobody else has seen the revision, because the row is locked.
 _END = """
     IF outcome IS NULL THEN
         RAISE EXCEPTION 'the database keeps a task from being written';
     END IF;
+    -- Another writer was faster, and nothing is left to do. Nobody has seen the revision, because the row is locked.
     IF taken IS NOT NULL THEN
         UPDATE taskwell.owner AS o SET revision = o.revision - 1 WHERE o.user_id = writer;
     END IF;
@@ -81,10 +87,10 @@ def _result(outcome: str) -> str:
     return f"RETURN ROW({values}, {outcome})::taskwell_0003.written;"
 
 
-# Each function looks first whether there is anything to do, so that a call that changes nothing takes no revision and
+# Each function first checks whether there is anything to do, so that a call that changes nothing takes no revision and
 # waits for nobody. It then takes the revision, and writes only if the task is still as it was. If another writer was
-# faster, it looks once more, in a new statement, which sees what that writer committed. Nobody else can write then, so a third
-# time means that something in the database keeps the task from being written: a trigger, or a policy.
+# faster, it checks once more, in a new statement, which sees what that writer committed. Nobody else can write then, so if the
+# task cannot be written the second time, something in the database prevents that: a trigger, or a policy.
 _CREATE_TASK = f"""
 CREATE FUNCTION taskwell_0003.create_task(
     writer text, key text, digest bytea, new_title text, new_description text, new_complete boolean
@@ -95,7 +101,7 @@ DECLARE
     moment timestamptz;
     outcome text;
 BEGIN
-    FOR attempt IN 1..3 LOOP
+    FOR attempt IN 1..2 LOOP
         -- Without a digest the key is a new one of the service, unless the service repeats a call whose reply was lost.
         IF digest IS NOT NULL OR taken IS NOT NULL THEN
             SELECT * INTO stored FROM taskwell.task AS t WHERE t.user_id = writer AND t.creation_key = key;
@@ -141,7 +147,7 @@ DECLARE
     moment timestamptz;
     outcome text;
 BEGIN
-    FOR attempt IN 1..3 LOOP
+    FOR attempt IN 1..2 LOOP
         {_LOOK.strip()}
         outcome := CASE
             WHEN stored.id IS NULL THEN 'missing'
@@ -182,7 +188,7 @@ DECLARE
     moment timestamptz;
     outcome text;
 BEGIN
-    FOR attempt IN 1..3 LOOP
+    FOR attempt IN 1..2 LOOP
         {_LOOK.strip()}
         outcome := CASE
             WHEN stored.id IS NULL THEN 'missing'
@@ -204,8 +210,9 @@ END $$
 """
 
 # Texts that Unicode's simple case folding makes equal are equal after this (CaseFolding.txt, statuses C and S). `lower` does
-# nearly that, by a collation that knows Unicode: PostgreSQL's own from version 17 on, before that ICU's. The letters that it
-# keeps apart follow, each with its equal. U+0130 has no simple folding, but `lower` would make an i of it, so a noncharacter
+# nearly that, by a collation that knows Unicode: PostgreSQL's own from version 17 on, before that ICU's. `translate` folds the
+# letters that `lower` does not, and those whose lower case depends on the letters around. It takes ten times as long, so only
+# texts with such letters go through it. U+0130 has no simple folding, but `lower` would make an i of it, so a noncharacter
 # takes its place.
 _FOLD_CASE = """
 DO $do$
@@ -213,13 +220,19 @@ BEGIN
     EXECUTE replace($template$
         CREATE FUNCTION taskwell_0003.fold_case(value text) RETURNS text
         LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
-        SELECT translate(
-            lower(translate(value, U&'\\0130', U&'\\FFFF') COLLATE unicode_collation),
-            U&'\\00b5\\017f\\0345\\03c2\\03d0\\03d1\\03d5\\03d6\\03f0\\03f1\\03f5\\1e9b\\1fbe'
-                || U&'\\1c80\\1c81\\1c82\\1c83\\1c84\\1c85\\1c86\\1c87\\1c88',
-            U&'\\03bc\\0073\\03b9\\03c3\\03b2\\03b8\\03c6\\03c0\\03ba\\03c1\\03b5\\1e61\\03b9'
-                || U&'\\0432\\0434\\043e\\0441\\0442\\0442\\044a\\0463\\a64b'
-        )
+        SELECT CASE
+            WHEN value COLLATE "C" ~ (
+                U&'[\\0130\\00b5\\017f\\0345\\03a3\\03c2\\03d0\\03d1\\03d5\\03d6\\03f0\\03f1\\03f5\\1e9b\\1fbe\\1fd3\\1fe3\\fb05'
+                || U&'\\1c80\\1c81\\1c82\\1c83\\1c84\\1c85\\1c86\\1c87\\1c88]'
+            ) THEN pg_catalog.translate(
+                pg_catalog.lower(pg_catalog.translate(value, U&'\\0130', U&'\\FFFF') COLLATE unicode_collation),
+                U&'\\00b5\\017f\\0345\\03c2\\03d0\\03d1\\03d5\\03d6\\03f0\\03f1\\03f5\\1e9b\\1fbe\\1fd3\\1fe3\\fb05'
+                    || U&'\\1c80\\1c81\\1c82\\1c83\\1c84\\1c85\\1c86\\1c87\\1c88',
+                U&'\\03bc\\0073\\03b9\\03c3\\03b2\\03b8\\03c6\\03c0\\03ba\\03c1\\03b5\\1e61\\03b9\\0390\\03b0\\fb06'
+                    || U&'\\0432\\0434\\043e\\0441\\0442\\0442\\044a\\0463\\a64b'
+            )
+            ELSE pg_catalog.lower(value COLLATE unicode_collation)
+        END
         $$
     $template$, 'unicode_collation', CASE
         WHEN EXISTS (SELECT FROM pg_catalog.pg_collation WHERE collname = 'pg_c_utf8') THEN 'pg_catalog.pg_c_utf8'
@@ -247,11 +260,12 @@ def upgrade() -> None:
     context = op.get_context()
     postgres = context.dialect.name == "postgresql"
     prefix, by_code_point = ("taskwell.", ' COLLATE "C"') if postgres else ("", "")
-    op.execute(f"DROP INDEX {prefix}task_newest")
-    op.execute(f"CREATE INDEX task_newest ON {prefix}task ({_NEWEST})")
+    op.execute(f"CREATE INDEX task_by_newest ON {prefix}task ({_NEWEST})")
     for name, columns in _SORTED.items():
         listed = columns.format(by_code_point=by_code_point)
         op.execute(f"CREATE INDEX {name} ON {prefix}task ({listed}) WHERE deleted_at IS NULL")
+    # After the others, because it also blocks readers.
+    op.execute(f"DROP INDEX {prefix}task_newest")
     if not postgres:
         return
     for statement in (_SCHEMA, _WRITTEN, *_FUNCTIONS.values()):
@@ -263,7 +277,7 @@ def upgrade() -> None:
 
 
 def _grant_to_writers(connection: Connection) -> None:
-    """Lets the roles that could write tasks until now call the functions, so that an upgrade needs no hand."""
+    """Lets the roles that could write tasks until now call the functions, so that an upgrade needs no GRANT by hand."""
     for (role,) in connection.execute(_WRITERS).all():
         connection.exec_driver_sql(f"GRANT USAGE ON SCHEMA taskwell_0003 TO {role}")
         for function in _FUNCTIONS:
@@ -273,7 +287,7 @@ def _grant_to_writers(connection: Connection) -> None:
 def downgrade() -> None:
     postgres = op.get_context().dialect.name == "postgresql"
     prefix = "taskwell." if postgres else ""
-    for name in ("task_newest", *_SORTED):
+    for name in ("task_by_newest", *_SORTED):
         op.execute(f"DROP INDEX {prefix}{name}")
     op.execute(f"CREATE INDEX task_newest ON {prefix}task (user_id, deleted_at, id, complete)")
     if postgres:
