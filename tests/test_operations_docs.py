@@ -105,8 +105,9 @@ def test_a_backup_of_sqlite_made_during_writes_is_complete(way: str, tmp_path: P
         assert alice.create("new")["id"] > 1_000_000
 
 
+@pytest.mark.parametrize("ours_alone", [False, True])
 def test_a_dump_of_postgresql_can_be_restored_and_served(
-    new_migrated_url: MakeDatabase, new_database_url: MakeDatabase, tmp_path: Path
+    new_migrated_url: MakeDatabase, new_database_url: MakeDatabase, tmp_path: Path, *, ours_alone: bool
 ) -> None:
     if not (Path(str(find_binaries())) / "pg_dump").exists():
         pytest.skip("no pg_dump on this machine")
@@ -114,9 +115,12 @@ def test_a_dump_of_postgresql_can_be_restored_and_served(
     with running("postgres", DATABASE_URL=old) as service:
         service.client("alice").create("before")
     (before,) = execute(old, "SELECT user_id, revision, epoch FROM owner")
-    in_shell(block("pg_dump"), tmp_path, DIRECT_URL=old)
+    (option,) = re.findall(r"Add `(--schema=[^`]+)`", DOCUMENT)
+    execute(old, "CREATE TABLE public.of_another_program ()")
+    in_shell(f"{block('pg_dump').strip()} {option if ours_alone else ''}", tmp_path, DIRECT_URL=old)
     in_shell(block("pg_restore"), tmp_path, NEW_URL=new)
     assert execute(new, "SELECT user_id, revision, epoch FROM owner") == [before]
+    assert execute(new, "SELECT to_regclass('public.of_another_program') IS NULL") == [(ours_alone,)]
     for statement in block("SELECT setval").split(";")[:-1]:
         execute(new, statement)
     with running("postgres", migrate=False, DATABASE_URL=new) as service:

@@ -77,6 +77,17 @@ def test_a_missing_right_makes_the_service_unready_and_is_logged(
     assert f"the role lacks {right}" in caplog.text
 
 
+def test_missing_functions_are_not_taken_for_a_missing_right(
+    new_migrated_url: Callable[[str], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    url = new_migrated_url("postgres")
+    execute(url, f"DROP SCHEMA {FUNCTIONS_SCHEMA} CASCADE")
+    caplog.set_level(logging.INFO)
+    with running("postgres", migrate=False, DATABASE_URL=url) as service:
+        assert_problem(service.http.get("/health/ready"), 503, "DATABASE_ERROR")
+    assert f"the role lacks the schema {FUNCTIONS_SCHEMA}, which does not exist" in caplog.text
+
+
 def test_the_doctor_names_every_missing_right(role: Role, tmp_path: Path) -> None:
     missing = [RIGHTS[1], *RIGHTS[-2:]]
     for right in missing:

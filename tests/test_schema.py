@@ -19,6 +19,7 @@ from support.rows import execute
 from support.service import running, use_every_endpoint
 from taskwell.database.schema import FUNCTIONS_SCHEMA, SCHEMA
 from taskwell.database.urls import parse_database_url
+from taskwell.errors import DatabaseError
 from taskwell.migrations import HEAD, runner
 from taskwell.migrations.runner import upgrade
 
@@ -209,6 +210,20 @@ class OldProcess:
         assert await self.run(LIST, [self.user, 50, 0]) == []
         if self._schema == "public":
             assert [row["version_num"] for row in await self.run(VERSION)] == ["0001"]
+
+
+def test_a_schema_of_our_name_that_belongs_to_somebody_else_is_not_used(new_database_url: MakeDatabase) -> None:
+    url, stranger = new_database_url("postgres"), f"stranger_{uuid4().hex}"
+    execute(url, f"CREATE ROLE {stranger}")
+    try:
+        execute(url, f"CREATE SCHEMA {FUNCTIONS_SCHEMA} AUTHORIZATION {stranger}")
+        # Even a superuser, who may create functions in any schema.
+        with pytest.raises(DatabaseError):
+            upgrade(parse_database_url(url))
+        assert objects(url) == set()
+    finally:
+        execute(url, f"DROP OWNED BY {stranger}")
+        execute(url, f"DROP ROLE {stranger}")
 
 
 @asynccontextmanager

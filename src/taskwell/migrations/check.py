@@ -52,9 +52,11 @@ def _missing_rights_postgres(element: ClauseElement, compiler: SQLCompiler, **op
         for function in FUNCTIONS
     ]
     # Without the right to use a schema, even looking for a function in it is an error.
-    uses = f"has_schema_privilege(to_regnamespace('{FUNCTIONS_SCHEMA}'), 'USAGE')"
+    schema = f"to_regnamespace('{FUNCTIONS_SCHEMA}')"
     found = (
-        f"CASE WHEN {uses} THEN concat_ws(', ', {', '.join(functions)}) ELSE 'USAGE ON SCHEMA {FUNCTIONS_SCHEMA}' END"
+        f"CASE WHEN {schema} IS NULL THEN 'the schema {FUNCTIONS_SCHEMA}, which does not exist' "
+        f"WHEN has_schema_privilege({schema}, 'USAGE') THEN concat_ws(', ', {', '.join(functions)}) "
+        f"ELSE 'USAGE ON SCHEMA {FUNCTIONS_SCHEMA}' END"
     )
     return f"concat_ws(', ', {', '.join(tables)}, nullif({found}, ''))"
 

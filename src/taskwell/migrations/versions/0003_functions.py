@@ -31,8 +31,10 @@ DO $$
 BEGIN
     IF to_regnamespace('taskwell_0003') IS NULL THEN
         CREATE SCHEMA taskwell_0003;
-    ELSIF NOT (
-        SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE oid = to_regnamespace('taskwell_0003')
+    ELSIF NOT EXISTS (
+        SELECT FROM pg_namespace AS functions, pg_namespace AS tables
+        WHERE functions.nspname = 'taskwell_0003' AND tables.nspname = 'taskwell'
+            AND functions.nspowner IN (current_user::regrole, tables.nspowner)
     ) THEN
         RAISE EXCEPTION 'the schema taskwell_0003 belongs to another role: drop it, or give it to this one'
             USING ERRCODE = 'insufficient_privilege';
