@@ -179,7 +179,7 @@ class Settings(BaseModel):
     TASKWELL_REQUIRE_IF_MATCH: bool = False
     """Whether changing or deleting a task needs the header `If-Match`, so that nobody overwrites a change unseen."""
     TASKWELL_RATE_LIMIT: Annotated[Rate, BeforeValidator(parse_rate)] | None = None
-    """The number of requests that each user may send, such as `200/second`. More get a 429. The default is no limit."""
+    """The number of requests that each user may send, such as `200/second`. Further requests get a 429. The default is no limit."""
 
     TASKWELL_AUTH_FAILURE_LIMIT: Annotated[Rate, BeforeValidator(parse_rate)] | None = None
     """The number of requests without a valid token that each client address may send, such as `10/minute`. More get a

@@ -1,7 +1,7 @@
 """The interface of a database: the rest of the service knows nothing else about it.
 
 A read is a statement; a write is a function. Both are prepared once, and then run by the names of their parameters, each in
-one round trip. There is no ORM session, no transaction to forget.
+one round trip. There is no ORM session and no transaction to forget.
 """
 
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence

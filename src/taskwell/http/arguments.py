@@ -60,7 +60,7 @@ class Function:
     def _joined_headers(self, headers: Headers) -> dict[str, str]:
         """Returns the headers that are parameters. Repeated ones are joined into a list (RFC 9110, section 5.3).
 
-        White space around a value is not part of it (section 5.5), but the parser keeps that behind it.
+        White space around a value is not part of it (section 5.5), but the parser keeps trailing white space.
         """
         joined: dict[str, str] = {}
         for raw_name, raw_value in headers:

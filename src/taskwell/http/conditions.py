@@ -100,21 +100,22 @@ _QUOTED_KEY = re.compile(r'"(?:[^"\\]|\\["\\])*"')
 _ESCAPED = re.compile(r'\\(["\\])')
 
 
+NOT_A_KEY = "must have 1 to 255 visible ASCII characters, or be a quoted string of them"
+
+
 def _idempotency_key(text: object) -> str:
     key = str(text)
     if key.startswith('"'):
         key = _ESCAPED.sub(r"\1", key[1:-1]) if _QUOTED_KEY.fullmatch(key) else ""
     if not _KEY.fullmatch(key):
-        raise PydanticCustomError(
-            MALFORMED_HEADER, "must have 1 to 255 visible ASCII characters, or be a quoted string of them"
-        )
+        raise PydanticCustomError(MALFORMED_HEADER, NOT_A_KEY)
     return key
 
 
 IdempotencyKey = Annotated[
     str | None,
     PlainValidator(_idempotency_key),
-    _schema("^[!#-~][!-~]*$", 255, "8e03978e-40d5-43e8-bc93-6894a57f9324"),
+    _schema('^([!#-~][!-~]*|"[!#-Z^-~]+")$', 255, "8e03978e-40d5-43e8-bc93-6894a57f9324"),
     Header(
         alias="Idempotency-Key",
         description="Makes the request safe to repeat: one key creates at most one task of the user, however often it is "

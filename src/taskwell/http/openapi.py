@@ -141,7 +141,7 @@ _HEADERS: dict[str, dict[str, object]] = {
         "description": "The version of what the response shows (RFC 9110, section 8.8.3). Send it in `If-None-Match` to "
         "learn whether it has changed, and in `If-Match` to write only if it has not.",
         "required": True,
-        "schema": {"type": "string", "maxLength": 60, "pattern": '^(W/)?"[!-~]{1,50}"$'},
+        "schema": {"type": "string", "maxLength": 60, "pattern": '^(W/)?"[!#-~]{1,50}"$'},
         "example": '"57"',
     },
     "Taskwell-Revision": {
@@ -161,7 +161,7 @@ _HEADERS: dict[str, dict[str, object]] = {
     "Location": {
         "description": "The path of the new task.",
         "required": True,
-        "schema": {"type": "string", "maxLength": 2000, "format": "uri-reference"},
+        "schema": {"type": "string", "maxLength": 4000, "format": "uri-reference"},
         "example": "/api/user_abc123/tasks/1",
     },
     "Idempotency-Replayed": {

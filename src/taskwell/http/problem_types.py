@@ -13,11 +13,15 @@ from taskwell.errors import (
     AuthMissing,
     AuthUnavailable,
     DatabaseError,
+    Gone,
     InternalError,
     MethodNotAllowed,
     NotFound,
     Overloaded,
     PayloadTooLarge,
+    PreconditionFailed,
+    PreconditionRequired,
+    RateLimited,
     RequestTimeout,
     UnsupportedMediaType,
 )
@@ -62,7 +66,7 @@ def type_path(code: str) -> str:
 
 _WAIT = "Wait for the number of seconds in `Retry-After`. Then send the same request again."
 _BACK_OFF = (
-    "If it fails again, double the time each time, and add a random part. Then clients do not all return at once."
+    "If it fails again, double the wait each time and add a random delay, so that clients do not all retry at once."
 )
 _NOTHING_DONE = "The service did nothing, so you can send any request again, also a `POST`."
 _CHECK_WRITES = (
@@ -189,25 +193,22 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
     "GONE": ProblemType(
         title="Gone",
         meaning="The request refers to something that no longer exists. Either an earlier request with the same"
-        " `Idempotency-Key` created a task that was deleted since, or a token of `/changes` or `/events` is not valid any"
-        " more. Such a token ends when the operator restores a backup, and it works for one user only.",
-        remedies={410: "send a new `Idempotency-Key`, or synchronize again from the start, without a token"},
+        " `Idempotency-Key` created a task that was deleted since, or a token of `/changes` is no longer valid. Such a token"
+        " ends when the operator restores a backup, and it works for one user only.",
+        remedies={410: "send a new `Idempotency-Key`, or read the changes again from the start, without `since`"},
         steps=[
             "After a `POST` with an `Idempotency-Key`: if you want another task, send the request with a new key.",
             "After `/changes` with `since`: discard your copy, and ask again without `since`.",
-            "After `/events` with `Last-Event-ID`: do the same, then open a new stream without that header.",
             "Do not send the same request again.",
         ],
-        detail="The task of this Idempotency-Key was deleted. Send a new key to create another task.",
-        headers={
-            "Idempotency-Key": "Request: names one creation, so that it can be repeated safely.",
-            "Last-Event-ID": "Request: where a stream continues.",
-        },
+        detail=Gone.default_detail,
+        headers={"Idempotency-Key": "Request: names one creation, so that it can be repeated safely."},
     ),
     "PRECONDITION_FAILED": ProblemType(
-        title="The task has changed",
+        title="The condition is not met",
         meaning="Somebody changed the task after you read it, so its ETag is no longer the one in `If-Match`. The service"
-        " did not apply your change, and so did not overwrite the other one.",
+        " did not apply your change, and so did not overwrite the other one. (Or you sent `If-None-Match`, and the task"
+        " has one of these ETags.)",
         remedies={412: "apply your change to the task in `current`, and send it with the new `ETag` in `If-Match`"},
         steps=[
             "Take the task in `current`. It is the task as it is now; the header `ETag` belongs to it.",
@@ -216,7 +217,7 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
             "Send the ETag exactly as you got it, with its quotation marks. A weak ETag (`W/`) never matches.",
             "Do not just leave out `If-Match`. Your request would overwrite the other change.",
         ],
-        detail="The task has changed since you read it. Apply your change to the current task.",
+        detail=PreconditionFailed.default_detail,
         members={"current": _TASK},
         headers={"If-Match": _IF_MATCH, "ETag": "Response: the ETag of the task as it is now."},
     ),
@@ -250,23 +251,26 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
         remedies={428: "send `If-Match` with the `ETag` of the task that you read"},
         steps=[
             "Read the task with `GET`, and keep its `ETag`.",
-            "Send the change with `If-Match`, and that ETag as its value, with its quotation marks.",
-            "To change the task whatever its state, send `If-Match: *`. It can overwrite another change.",
+            "Send the change with that ETag in `If-Match`, quotation marks included.",
+            "To change any version of the task, send `If-Match: *`. It can overwrite another change.",
         ],
-        detail="Send the header If-Match with the ETag of the task that you read.",
+        detail=PreconditionRequired.default_detail,
         headers={"If-Match": _IF_MATCH, "ETag": "Response to a `GET`: identifies this version of the task."},
     ),
     "RATE_LIMITED": ProblemType(
         title="Too many requests",
-        meaning="You have sent more requests than the operator of this service allows in that time. Nothing was done.",
+        meaning="You have sent more requests in a second, minute, hour or day than the operator of this service allows."
+        " Or too many requests without a valid token came from your address; the policy is then `auth-failure`. Nothing"
+        " was done.",
         remedies={429: "wait for `Retry-After` seconds; nothing was done"},
         steps=[
             _WAIT,
             _NOTHING_DONE,
-            "Do not try earlier. It fails again.",
+            "An earlier attempt fails again.",
+            "With the policy `auth-failure`, get a new token. Requests with a valid token succeed at once.",
             "Send fewer requests: keep what you have read, and send `If-None-Match`. A 304 does not count.",
         ],
-        detail="Too many requests. Wait for the number of seconds in the Retry-After header.",
+        detail=RateLimited.default_detail,
         headers={
             "Retry-After": _RETRY_AFTER,
             "RateLimit": "Response: how many requests are left (`r`), and after how many seconds there are more (`t`).",

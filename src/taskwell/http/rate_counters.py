@@ -60,14 +60,14 @@ class BoundedMemory(MemoryStorage):
         return self.storage[key]
 
     def _make_room(self, now: float) -> None:
-        # Two for each new key, so that all expired keys go.
+        # Checks two keys for each new one, so expired keys disappear faster than new ones arrive.
         for key in list(islice(self._ends, 2)):
             if self._ends[key] <= now or len(self._ends) >= self._max_keys:
                 del self._ends[key], self.storage[key]
 
 
 class SharedRedis:
-    """Counts in the Redis at `url`. While Redis is away, nothing counts, and the log says so once.
+    """Counts in the Redis at `url`. While Redis cannot be reached, requests are not counted, and the log says so once.
 
     It is a context manager, which closes the connections at the end.
     """

@@ -59,18 +59,18 @@ class Use:
         }
 
     async def give_back(self) -> None:
-        """Makes the request count nothing."""
+        """Undoes the count of this request."""
         self.count -= 1
         await self.limit.counter.incr(self.key, self.limit.rate.seconds, -1)
 
     def refusal(self) -> RateLimited:
-        """Returns the error for a request that is too much, and notes it for the log."""
+        """Counts the refusal for the log, and returns the error."""
         self.limit.refused.add()
         return RateLimited(self.limit.detail, headers={"Retry-After": str(self.seconds_left), **self.headers})
 
 
 class RateLimit:
-    """A limit for each of many keys. `name` is the name of its policy in the headers."""
+    """A limit that applies to each key separately. `name` is the name of its policy in the headers."""
 
     def __init__(self, name: str, rate: Rate, counter: Counter, *, detail: str, log_line: str) -> None:
         self.name = name
@@ -98,7 +98,7 @@ class RateLimits:
         self._failures = failures
 
     async def admit(self, authenticate: Callable[[Request], Awaitable[None]], request: Request) -> None:
-        """Authenticates and counts the request. Other errors of `authenticate` than a 401 do not count.
+        """Authenticates and counts the request. Only a 401 counts as a failure.
 
         A request with a valid token passes, however many requests without one come from the same address. So one
         broken client does not lock out the others behind its NAT.
@@ -120,7 +120,7 @@ class RateLimits:
 
     @staticmethod
     def report(scope: Scope, send: Send) -> Send:
-        """Returns a `send` that tells the user what is left. A 304 counts nothing."""
+        """Returns a `send` that tells the user what is left. A 304 is not counted."""
         use: Use | None = scope["state"].get("rate_limit_use")
         if use is None:
             return send
@@ -160,7 +160,7 @@ def failure_limit(rate: Rate, counter: Counter) -> RateLimit:
 
 
 def _network_of(scope: Scope) -> str:
-    """Returns the client's address, or its /64 if it is IPv6: that is what one customer gets (RFC 6177)."""
+    """Returns the client's address, or its /64 if it is IPv6: the smallest network that a customer gets (RFC 6177)."""
     client = client_of(scope)
     try:
         address = parse_address(client.partition("%")[0])

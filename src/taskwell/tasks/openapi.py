@@ -5,6 +5,7 @@ from fastapi.openapi.models import Example
 from taskwell.auth.owner import AUTH_PROBLEMS
 from taskwell.auth.scopes import READ, WRITE
 from taskwell.errors import (
+    MALFORMED_HEADER,
     DatabaseError,
     Gone,
     InsufficientScope,
@@ -20,8 +21,9 @@ from taskwell.errors import (
     RequestTimeout,
     UnprocessableRequest,
     UnsupportedMediaType,
+    Violation,
 )
-from taskwell.http.conditions import NOT_ENTITY_TAGS
+from taskwell.http.conditions import NOT_A_KEY, NOT_ENTITY_TAGS
 from taskwell.http.openapi import Responses, header, problem_responses
 from taskwell.tasks.repository import reused_key
 
@@ -72,10 +74,16 @@ _NO_FIELD = MalformedRequest(
     [{"loc": ["body"], "msg": "at least one field must be provided", "type": "no_fields"}],
 )
 _NO_TASK = NotFound("There is no such task.")
-_MALFORMED_TAG = MalformedRequest(
-    f"header If-Match: {NOT_ENTITY_TAGS}",
-    [{"loc": ["header", "If-Match"], "msg": NOT_ENTITY_TAGS, "type": "malformed_header"}],
-)
+
+
+def _malformed(header_name: str, msg: str) -> MalformedRequest:
+    violation: Violation = {"loc": ["header", header_name], "msg": msg, "type": MALFORMED_HEADER}
+    return MalformedRequest(f"header {header_name}: {msg}", [violation])
+
+
+_MALFORMED_TAG = _malformed("If-Match", NOT_ENTITY_TAGS)
+_MALFORMED_TAG_ON_READ = _malformed("If-None-Match", NOT_ENTITY_TAGS)
+_MALFORMED_KEY = _malformed("Idempotency-Key", NOT_A_KEY)
 _USED_KEY = reused_key()
 _CHANGED_BY_OTHERS = PreconditionFailed(_CHANGED, '"58"')
 
@@ -99,16 +107,16 @@ _ON_CONDITION: list[type[Problem] | Problem] = [_MALFORMED_TAG, _NO_TASK, _CHANG
 ON_LIST: Responses = {
     200: _success({"tasks": [TASK], "count": 1}, "ETag", "Link"),
     304: _NOT_MODIFIED,
-    **problem_responses([_MALFORMED_TAG, _BAD_LIMIT, *_ON_READ]),
+    **problem_responses([_MALFORMED_TAG_ON_READ, _BAD_LIMIT, *_ON_READ]),
 }
 ON_CREATE: Responses = {
     201: _success(TASK, "Location", *_WRITTEN, "Idempotency-Replayed"),
-    **problem_responses([_NOT_JSON, _BAD_TITLE, _USED_KEY, Gone, *_ON_WRITE, *_WITH_BODY]),
+    **problem_responses([_NOT_JSON, _MALFORMED_KEY, _BAD_TITLE, _USED_KEY, Gone, *_ON_WRITE, *_WITH_BODY]),
 }
 ON_GET: Responses = {
     200: _success(TASK, "ETag"),
     304: _NOT_MODIFIED,
-    **problem_responses([_MALFORMED_TAG, _BAD_ID, _NO_TASK, *_ON_READ]),
+    **problem_responses([_MALFORMED_TAG_ON_READ, _BAD_ID, _NO_TASK, *_ON_READ]),
 }
 ON_REPLACE: Responses = {
     200: _success(_CHANGED, *_WRITTEN),

@@ -60,7 +60,12 @@ async def list_tasks(
     return listed.answer(owner, stored, response)
 
 
-@router.post("", status_code=201, responses=openapi.ON_CREATE, response_description="The new task.")
+@router.post(
+    "",
+    status_code=201,
+    responses=openapi.ON_CREATE,
+    response_description="The new task, or the one that the same request created before.",
+)
 async def create_task(
     owner: Owner,
     tasks: Tasks,
