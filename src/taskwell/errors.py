@@ -211,9 +211,7 @@ class PreconditionFailed(Problem):
 
     status = 412
     code = "PRECONDITION_FAILED"
-    default_detail = (
-        "The task does not meet the condition in If-Match or If-None-Match. The member current and the header ETag show it as it is."
-    )
+    default_detail = "The task does not meet the condition in If-Match or If-None-Match. The member current and the header ETag show it as it is."
 
     def __init__(self, current: Mapping[str, object], etag: str) -> None:
         super().__init__()

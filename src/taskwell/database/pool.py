@@ -49,8 +49,9 @@ logger = logging.getLogger(__name__)
 class PooledConnection:
     """A connection, and the statements that are prepared on it.
 
-    With `named`, the server keeps the statements. Without, each run sends the text again, in the same round trip: behind a transaction
-    pooler that does not track names, one client's name could mean another client's statement.
+    With `named`, the server keeps the statements. Otherwise, each run sends the text again, in the same round
+    trip. This is for transaction poolers that do not track names: there, one client's name could mean another client's
+    statement.
     """
 
     def __init__(self, driver: asyncpg.Connection, *, named: bool) -> None:
@@ -73,7 +74,7 @@ class PooledConnection:
 
     @property
     def awaits_reply(self) -> bool:
-        """Whether a reply may still arrive, because the caller stopped waiting for it."""
+        """Whether the caller stopped waiting for a reply that may still arrive."""
         return self._in_use and not self.driver.is_closed()
 
     async def fetch(self, sql: str, arguments: Sequence[object], seconds: float | None = None) -> Sequence[Row]:

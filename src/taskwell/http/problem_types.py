@@ -102,7 +102,7 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
             "Read `detail`. It names each broken rule in a sentence.",
             "In a program, read `errors`. `loc` says where the value is, and `msg` which rule it breaks.",
             "In a form, show each `msg` beside its field. With 400, `errors` can be missing.",
-            "With 422, the JSON has the wrong shape, or a parameter is wrong, unknown or given twice. Correct it.",
+            "With 422, correct the JSON or the parameter. If it is the `Idempotency-Key`, send a new one.",
             "With 400, check that the body is valid JSON in UTF-8, and that a `PATCH` has at least one member.",
             "If a preflight request of a browser got 400, the operator must allow the page's origin.",
             "Do not send the same request again. It fails again.",
@@ -252,7 +252,7 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
         steps=[
             "Read the task with `GET`, and keep its `ETag`.",
             "Send the change with that ETag in `If-Match`, quotation marks included.",
-            "To change any version of the task, send `If-Match: *`. It can overwrite another change.",
+            "If the version does not matter to you, send `If-Match: *`. It can overwrite another change.",
         ],
         detail=PreconditionRequired.default_detail,
         headers={"If-Match": _IF_MATCH, "ETag": "Response to a `GET`: identifies this version of the task."},
@@ -266,7 +266,7 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
         steps=[
             _WAIT,
             _NOTHING_DONE,
-            "An earlier attempt fails again.",
+            "If you try again before that, the request fails again.",
             "With the policy `auth-failure`, get a new token. Requests with a valid token succeed at once.",
             "Send fewer requests: keep what you have read, and send `If-None-Match`. A 304 does not count.",
         ],

@@ -80,7 +80,7 @@ class TaskRepository:
     async def list(self, owner: UserId, page: Page, known: ListState | None = None) -> StoredPage:
         """Returns a page of the owner's tasks, and the number of all tasks that match.
 
-        If nothing has changed since the state `known`, or that is `ANY_STATE`, returns no page and reads no task.
+        If nothing has changed since the state `known`, or if `known` is `ANY_STATE`, returns no page and reads no task.
         """
         if known is ANY_STATE:
             ((revision, epoch),) = await self._get_state(owner=owner)
@@ -133,8 +133,8 @@ class TaskRepository:
         """
         rows = await self._create(
             owner=owner,
-            # With a key, a creation whose reply was lost can be repeated safely. It does not come from `random`: a library
-            # can seed that, and two creations with one key become one task.
+            # With a key, a creation whose reply was lost can be repeated safely. The key does not come from `random`, which
+            # a library can seed: the same key twice would make one task of two.
             creation_key=key or os.urandom(16).hex(),
             creation_digest=_digest(new) if key else None,
             title=new.title,
@@ -142,7 +142,8 @@ class TaskRepository:
             complete=new.complete,
         )
         if key is None:
-            # If the creation was repeated because its reply was lost, the task is one that "replayed" or is "gone" since.
+            # If the creation was repeated because its reply was lost, the outcome can be "replayed" or "gone". Both mean
+            # that this call created the task.
             return Created(*_stored(rows[0]), replayed=False)
         return Created(*_outcome(rows[0]), replayed=rows[0][-1] == "replayed")
 

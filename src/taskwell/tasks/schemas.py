@@ -40,8 +40,9 @@ def without_nul(value: str) -> str:
 
 
 # Many client libraries check `pattern`, each in its own dialect, so the patterns use only what all dialects share: anchors
-# at both ends and `\x00`, because PHP's has no `\u0000`. `not` is for JSON Schema validators; generators skip it. (It needs a type, or Swagger UI shows "never".) It lists
-# the white space because `\s` has other characters than pydantic strips, Unicode's White_Space property, in every dialect.
+# at both ends and `\x00`, because PHP's has no `\u0000`. `not` is for JSON Schema validators; generators skip it. (It needs a
+# type, or Swagger UI shows "never".) The pattern lists each white-space character. Pydantic strips those with Unicode's
+# property White_Space, and `\s` means other characters in every dialect.
 _NO_NUL = r"^[^\x00]*$"
 _ONLY_WHITE_SPACE = r"^[\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*$"
 _TITLE: JsonDict = {

@@ -124,8 +124,8 @@ Sort = Literal["created_at", "-created_at", "updated_at", "-updated_at", "title"
 class PageShape(NamedTuple):
     """A kind of list. Each has a statement of its own, so that PostgreSQL's plan fits it.
 
-    For example, PostgreSQL counts from the index alone only by a plain condition, and not by
-    `complete = coalesce(:complete, complete)`.
+    For example, PostgreSQL can count from the index alone if the condition is plain. With
+    `complete = coalesce(:complete, complete)` it cannot.
     """
 
     by_state: bool = False
@@ -192,18 +192,18 @@ def _page(shape: PageShape, source: FromClause) -> Select[*tuple[object, ...]]:
     page = select(*[source.c[name] for name in MEMBERS]).order_by(*order)
     if not shape.follows:
         return page.offset(bindparam("offset", type_=Integer))
-    # Without an offset SQLAlchemy adds one for SQLite, and as a value.
+    # Without an OFFSET, SQLAlchemy adds one on SQLite and binds its value. A literal avoids that.
     return page.where(_after(shape, source)).offset(literal_column("0"))
 
 
 def _newest_first(source: FromClause) -> list[ColumnElement[Any]]:
     """Returns the order of the index `task_by_newest`.
 
-    By `id` itself PostgreSQL walked the primary key for a user with a tenth of all tasks: over the rows of all users, up to
-    a million, if that user's rows were the oldest.
+    With a plain `id`, PostgreSQL walked the primary key instead, over the rows of all users. For a user who had a tenth of
+    all tasks, and the oldest ones, it read a million rows.
     """
     newest_first = -source.c.id
-    # `deleted_at` is NULL in all these rows, but only with it is this the order of the index.
+    # `deleted_at` is NULL in all these rows, but the index has it: without it, this would not be the order of the index.
     return [task.c.deleted_at, newest_first] if source is task else [newest_first]
 
 

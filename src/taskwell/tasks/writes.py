@@ -22,7 +22,7 @@ def _create_task(prepare: PrepareStep) -> Callable[[Values], Row]:
     get_created, create = prepare(statements.get_created_task), prepare(statements.create_task)
 
     def run(values: Values) -> Row:
-        # Without a digest the key is a new one of the service.
+        # Without a digest, the service made the key for this call, so no task has it yet.
         earlier = get_created(values) if values["creation_digest"] is not None else ()
         if not earlier:
             return _row(create(values)[0], "done")

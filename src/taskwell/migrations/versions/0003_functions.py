@@ -104,7 +104,8 @@ DECLARE
     outcome text;
 BEGIN
     FOR attempt IN 1..2 LOOP
-        -- Without a digest the key is a new one of the service, unless the service repeats a call whose reply was lost.
+        -- Without a digest, the service made the key for this call. A task has it already only if the service repeats
+        -- a call whose reply was lost.
         IF digest IS NOT NULL OR taken IS NOT NULL THEN
             SELECT * INTO stored FROM taskwell.task AS t WHERE t.user_id = writer AND t.creation_key = key;
             outcome := CASE
