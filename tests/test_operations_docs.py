@@ -115,7 +115,7 @@ def test_a_dump_of_postgresql_can_be_restored_and_served(
     with running("postgres", DATABASE_URL=old) as service:
         service.client("alice").create("before")
     (before,) = execute(old, "SELECT user_id, revision, epoch FROM owner")
-    (option,) = re.findall(r"Add `(--schema=[^`]+)`", DOCUMENT)
+    (option,) = re.findall(r"add `(--schema=[^`]+)`", DOCUMENT)
     execute(old, "CREATE TABLE public.of_another_program ()")
     in_shell(f"{block('pg_dump').strip()} {option if ours_alone else ''}", tmp_path, DIRECT_URL=old)
     in_shell(block("pg_restore"), tmp_path, NEW_URL=new)
