@@ -12,7 +12,16 @@ from taskwell.database.interface import Database, Query, Row
 from taskwell.errors import Gone, NotFound, PreconditionFailed, UnprocessableRequest
 from taskwell.etags import ListState, Precondition, task_etag
 from taskwell.tasks import statements, writes
-from taskwell.tasks.schemas import MEMBERS, TaskCreate, TaskListResponse, TaskPatch, TaskResponse, TaskUpdate
+from taskwell.tasks.schemas import (
+    MEMBERS,
+    TaskCreate,
+    TaskListResponse,
+    TaskPatch,
+    TaskResponse,
+    TaskUpdate,
+    TrashedTask,
+    TrashResponse,
+)
 from taskwell.tasks.statements import PageShape, Sort
 from taskwell.tasks.writes import Outcome
 from taskwell.times import rfc3339
@@ -65,6 +74,13 @@ class StoredPage(NamedTuple):
     following: Position | None
 
 
+class TrashPage(NamedTuple):
+    """A page of the trash, and where the next page begins, if there is one."""
+
+    page: TrashResponse
+    following: Position | None
+
+
 class TaskRepository:
     """The tasks in `database`. Tasks of other users do not exist here."""
 
@@ -73,7 +89,11 @@ class TaskRepository:
         self._create = database.prepare_write(writes.create_task)
         self._change = database.prepare_write(writes.change_task)
         self._delete = database.prepare_write(writes.delete_task)
+        self._restore = database.prepare_write(writes.restore_task)
         self._get = database.prepare(statements.get_task)
+        self._trash, self._trash_after = (
+            database.prepare(statements.list_trash(follows=follows)) for follows in (False, True)
+        )
         self._lists: dict[PageShape, Query] = {}
 
     async def list(self, owner: UserId, page: Page, known: ListState | None = None) -> StoredPage:
@@ -176,6 +196,27 @@ class TaskRepository:
         )
         return _outcome(rows[0])
 
+    async def list_trash(self, owner: UserId, limit: int, after: Position | None = None) -> TrashPage:
+        """Returns a page of the owner's trash, and the number of all tasks in it. It begins after `after`."""
+        # One more than shown, to see whether another page follows.
+        if after:
+            rows = await self._trash_after(owner=owner, limit=limit + 1, after_value=after.value, after_id=after.id)
+        else:
+            rows = await self._trash(owner=owner, limit=limit + 1)
+        # An empty page is one row without a task.
+        tasks = [_trashed(row) for row in rows[:limit] if row[0] is not None]
+        following = Position(cast("datetime", rows[limit - 1][-2]), tasks[-1]["id"]) if len(rows) > limit else None
+        return TrashPage({"tasks": tasks, "count": cast("int", rows[0][-1])}, following)
+
+    async def restore(self, owner: UserId, task_id: int) -> Stored:
+        """Restores a deleted task and returns it. A task that is not deleted stays as it is.
+
+        Raises:
+            NotFound: the owner has no such task, or it is erased.
+        """
+        rows = await self._restore(owner=owner, id=task_id)
+        return _outcome(rows[0])
+
 
 def _outcome(row: Row) -> Stored:
     """Returns the task of a write's row, or raises the error that its outcome means."""
@@ -233,3 +274,9 @@ def _task(row: Row) -> TaskResponse:
         "created_at": created_at if created_at.microsecond else rfc3339(created_at),
         "updated_at": updated_at if updated_at.microsecond else rfc3339(updated_at),
     }
+
+
+def _trashed(row: Row) -> TrashedTask:
+    task, revision = _stored(row)
+    deleted_at = cast("datetime", row[len(MEMBERS) + 1])
+    return {**task, "etag": task_etag(revision), "deleted_at": rfc3339(deleted_at)}

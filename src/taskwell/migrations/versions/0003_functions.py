@@ -1,5 +1,7 @@
 """On PostgreSQL, create the functions that write tasks and fold case. On both engines, add an index for each order of a list.
 
+Two more indexes, of the tasks in the trash only, are for the list of the trash and for the purge.
+
 Revision ID: 0003
 Revises: 0002
 """
@@ -21,6 +23,10 @@ _SORTED = {
     "task_by_updated_at": "user_id, updated_at, id, complete",
     "task_by_title": "user_id, title{by_code_point}, id, complete",
 }
+
+# Of the tasks in the trash: for its list, and for the purge, which looks for old ones of all users.
+_TRASH = {"task_trash": "user_id, deleted_at, id", "task_deleted_at": "deleted_at"}
+_IN_TRASH = "deleted_at IS NOT NULL AND erased_at IS NULL"
 
 # --- functions on PostgreSQL
 
@@ -203,6 +209,60 @@ BEGIN
 END $$
 """
 
+# The purge takes no revision, so every condition on the revision needs one on `erased_at`, too.
+_RESTORE_TASK = f"""
+CREATE FUNCTION taskwell_0003.restore_task(writer text, task_id bigint) RETURNS taskwell_0003.written {_WRITE} AS $$
+DECLARE
+    stored taskwell.task;
+    taken bigint;
+    moment timestamptz;
+    outcome text;
+BEGIN
+    FOR attempt IN 1..3 LOOP
+        SELECT * INTO stored FROM taskwell.task AS t
+        WHERE t.user_id = writer AND t.id = task_id AND t.erased_at IS NULL;
+        outcome := CASE
+            WHEN stored.id IS NULL THEN 'missing'
+            WHEN stored.deleted_at IS NULL THEN 'unchanged'
+        END;
+        EXIT WHEN outcome IS NOT NULL;
+        {_TAKE_REVISION.strip()}
+        moment := greatest(clock_timestamp(), stored.updated_at + interval '1 microsecond');
+        UPDATE taskwell.task AS t SET deleted_at = NULL, updated_at = moment, revision = taken
+        WHERE t.user_id = writer AND t.id = task_id AND t.erased_at IS NULL AND t.revision = stored.revision
+        RETURNING * INTO stored;
+        IF FOUND THEN
+            {_result("'done'")}
+        END IF;
+    END LOOP;
+    {_END.strip()}
+    {_result("outcome")}
+END $$
+"""
+
+# Erases the oldest tasks in the trash, of all users, and returns their number. It changes nothing that a user can see but
+# the trash, so it takes no revision. It skips a task that somebody else is writing. So it waits for nobody, although it
+# does not lock the row of `owner` first, and cannot be part of a deadlock.
+_PURGE = f"""
+CREATE FUNCTION taskwell_0003.purge(older_than_days integer, batch integer) RETURNS bigint {_WRITE} AS $$
+DECLARE
+    moment timestamptz := clock_timestamp();
+    erased bigint;
+BEGIN
+    WITH old AS MATERIALIZED (
+        SELECT t.user_id, t.id FROM taskwell.task AS t
+        WHERE t.deleted_at < moment - older_than_days * interval '24 hours' AND t.erased_at IS NULL
+        ORDER BY t.deleted_at LIMIT batch
+        FOR UPDATE SKIP LOCKED
+    )
+    UPDATE taskwell.task AS t
+    SET title = '', description = NULL, creation_digest = NULL, erased_at = moment
+    FROM old WHERE t.user_id = old.user_id AND t.id = old.id;
+    GET DIAGNOSTICS erased = ROW_COUNT;
+    RETURN erased;
+END $$
+"""
+
 # Texts that Unicode's simple case folding makes equal are equal after this (CaseFolding.txt, statuses C and S). `lower` does
 # nearly that, by a collation that knows Unicode: PostgreSQL's own from version 17 on, before that ICU's. The letters that it
 # keeps apart follow, each with its equal. U+0130 has no simple folding, but `lower` would make an i of it, so a noncharacter
@@ -232,6 +292,8 @@ _FUNCTIONS = {
     "create_task(text, text, bytea, text, text, boolean)": _CREATE_TASK,
     "change_task(text, bigint, text, boolean, text, boolean, text[], text[])": _CHANGE_TASK,
     "delete_task(text, bigint, text[], text[])": _DELETE_TASK,
+    "restore_task(text, bigint)": _RESTORE_TASK,
+    "purge(integer, integer)": _PURGE,
     "fold_case(text)": _FOLD_CASE,
 }
 
@@ -252,6 +314,8 @@ def upgrade() -> None:
     for name, columns in _SORTED.items():
         listed = columns.format(by_code_point=by_code_point)
         op.execute(f"CREATE INDEX {name} ON {prefix}task ({listed}) WHERE deleted_at IS NULL")
+    for name, columns in _TRASH.items():
+        op.execute(f"CREATE INDEX {name} ON {prefix}task ({columns}) WHERE {_IN_TRASH}")
     if not postgres:
         return
     for statement in (_SCHEMA, _WRITTEN, *_FUNCTIONS.values()):
@@ -273,7 +337,7 @@ def _grant_to_writers(connection: Connection) -> None:
 def downgrade() -> None:
     postgres = op.get_context().dialect.name == "postgresql"
     prefix = "taskwell." if postgres else ""
-    for name in ("task_newest", *_SORTED):
+    for name in ("task_newest", *_SORTED, *_TRASH):
         op.execute(f"DROP INDEX {prefix}{name}")
     op.execute(f"CREATE INDEX task_newest ON {prefix}task (user_id, deleted_at, id, complete)")
     if postgres:
