@@ -99,9 +99,7 @@ def test_the_newest_deletion_is_first(alice: Client) -> None:
     assert trash(alice, limit=2) == {"tasks": trash(alice)["tasks"][:2], "count": 3}
 
 
-def test_a_walk_shows_each_deleted_task_once_also_those_deleted_at_the_same_time(
-    service: Service, alice: Client
-) -> None:
+def test_a_walk_shows_each_deleted_task_once_even_if_their_times_are_equal(service: Service, alice: Client) -> None:
     ids = [task["id"] for task in deleted(alice, *"abcdefg")]
     alice.create("not deleted")
     some = ", ".join(map(str, ids[1:5]))
@@ -109,7 +107,7 @@ def test_a_walk_shows_each_deleted_task_once_also_those_deleted_at_the_same_time
         service.url_of_database,
         f"UPDATE task SET deleted_at = '2026-11-21 10:30:00.000000' WHERE id IN ({some}) RETURNING id",  # noqa: S608
     )
-    assert [task["id"] for task in trash(alice)["tasks"]] == [ids[6], ids[5], ids[0], *ids[4:0:-1]]
+    assert [task["id"] for task in trash(alice)["tasks"]] == ids[::-1]
     for limit in (1, 2, 3, 7):
         walked = list(pages(alice, limit))
         assert [task for page in walked for task in page.json()["tasks"]] == trash(alice)["tasks"]

@@ -64,7 +64,7 @@ def use_every_endpoint(alice: Client) -> None:
     assert alice.request("PATCH", task["id"], json={"title": "b"}).status_code == 200
     assert alice.titles() == ["b"]
     assert alice.request("DELETE", task["id"]).status_code == 204
-    trash = f"/api/{alice.user}/trash"
+    trash = alice.home.removesuffix("tasks") + "trash"
     assert [one["id"] for one in alice.request("GET", trash).json()["tasks"]][:1] == [task["id"]]
     assert alice.request("POST", f"{trash}/{task['id']}/restore").status_code == 200
     assert alice.request("DELETE", task["id"]).status_code == 204

@@ -174,7 +174,8 @@ def compile_for_owner(statement: Executable, dialect: DefaultDialect) -> Compile
     """
     for part in _parts(cast("ClauseElement", statement)):
         if _users_tables(part) and not _is_bound_to_owner(part):
-            raise NotBoundToOwnerError(f"a part of the statement is not bound to the owner: {part}")
+            text = part.compile(dialect=dialect)
+            raise NotBoundToOwnerError(f"a part of the statement is not bound to the owner: {text}")
     return compile_statement(statement, dialect)
 
 

@@ -75,10 +75,10 @@ class StoredPage(NamedTuple):
 
 
 class TrashPage(NamedTuple):
-    """A page of the trash, and where the next page begins, if there is one."""
+    """A page of the trash, and the revision after which the next page begins, if there is one."""
 
     page: TrashResponse
-    following: Position | None
+    following: int | None
 
 
 class TaskRepository:
@@ -196,17 +196,20 @@ class TaskRepository:
         )
         return _outcome(rows[0])
 
-    async def list_trash(self, owner: UserId, limit: int, after: Position | None = None) -> TrashPage:
-        """Returns a page of the owner's trash, and the number of all tasks in it. It begins after `after`."""
+    async def list_trash(self, owner: UserId, limit: int, after: int | None = None) -> TrashPage:
+        """Returns a page of the owner's trash, and the number of all tasks in it.
+
+        With `after`, it begins after the deletion with that revision.
+        """
         # One more than shown, to see whether another page follows.
-        if after:
-            rows = await self._trash_after(owner=owner, limit=limit + 1, after_value=after.value, after_id=after.id)
-        else:
+        if after is None:
             rows = await self._trash(owner=owner, limit=limit + 1)
+        else:
+            rows = await self._trash_after(owner=owner, limit=limit + 1, after_revision=after)
         # An empty page is one row without a task.
-        tasks = [_trashed(row) for row in rows[:limit] if row[0] is not None]
-        following = Position(cast("datetime", rows[limit - 1][-2]), tasks[-1]["id"]) if len(rows) > limit else None
-        return TrashPage({"tasks": tasks, "count": cast("int", rows[0][-1])}, following)
+        shown = rows[: limit if rows[0][0] is not None else 0]
+        following = _stored(shown[-1]).revision if len(rows) > limit else None
+        return TrashPage({"tasks": [_trashed(row) for row in shown], "count": cast("int", rows[0][-1])}, following)
 
     async def restore(self, owner: UserId, task_id: int) -> Stored:
         """Restores a deleted task and returns it. A task that is not deleted stays as it is.

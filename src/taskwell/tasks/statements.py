@@ -122,7 +122,7 @@ restore_task = (
 # The one statement on the tasks of all users; see `taskwell.tasks.purge`. It sets no revision, so no trigger fires.
 _OLD_TRASH = (
     task.c.deleted_at < days_ago(bindparam("older_than_days", type_=Integer)),
-    task.c.erased_at.is_(None),
+    task.c.title != literal_column("''"),
 )
 _oldest = select(task.c.id).where(*_OLD_TRASH).order_by(task.c.deleted_at).limit(bindparam("batch", type_=Integer))
 erase_tasks = (
@@ -143,20 +143,17 @@ def list_trash(*, follows: bool) -> Executable:
     """Selects a page of the trash, the newest deletion first. Each row is a task, its revision, `deleted_at` and `count`.
 
     `count` is the number of all tasks in the trash. An empty page is one row whose task is all NULL. With `follows`, the
-    page is behind the task that was deleted at `:after_value` and whose id is `:after_id`.
+    page begins after the deletion with the revision `:after_revision`.
     """
     totals = select(func.count().label("count")).select_from(task).where(*_IN_TRASH).subquery("totals")
-    place = tuple_(task.c.deleted_at, task.c.id)
-    after = tuple_(bindparam("after_value", type_=task.c.deleted_at.type), bindparam("after_id", type_=BigInteger))
-    page = (
-        select(*_STORED, task.c.deleted_at)
-        .where(*_IN_TRASH, *([place < after] if follows else []))
-        .order_by(task.c.deleted_at.desc(), task.c.id.desc())
-        .limit(bindparam("limit", type_=Integer))
-        .offset(literal_column("0"))
-        .subquery("page")
-    )
-    return select(*page.c, totals.c.count).select_from(totals.outerjoin(page, true()))
+    page = select(*_STORED, task.c.deleted_at).where(*_IN_TRASH)
+    if follows:
+        page = page.where(task.c.revision < bindparam("after_revision", type_=BigInteger))
+    # Each deletion has a revision of its own. With a condition on `deleted_at`, PostgreSQL would expect too few tasks behind a
+    # cursor, and so read all of them instead of a page.
+    ordered = page.order_by(task.c.revision.desc())
+    limited = ordered.limit(bindparam("limit", type_=Integer)).offset(literal_column("0")).subquery("page")
+    return select(*limited.c, totals.c.count).select_from(totals.outerjoin(limited, true()))
 
 
 # --- a page of tasks

@@ -22,17 +22,16 @@ from taskwell.tasks.schemas import MAX_LIMIT, TaskResponse, TrashResponse
 
 router = APIRouter(prefix="/api/{user_id:segment}/trash", tags=["trash"], route_class=Endpoint)
 
-# The number of this list in cursors, so that those of other lists are refused, and its order.
+# The number of this list in cursors, so that those of other lists are refused. A position is the revision of a deletion.
 _TRASH = crc32(b"trash")
-_SORT = "-deleted_at"
 
 
 class _Trash(NamedTuple):
-    """A request for a page of the trash. It begins after `after`."""
+    """A request for a page of the trash. It begins after the deletion with the revision `after`."""
 
     request: Request
     limit: int
-    after: Position | None
+    after: int | None
 
     def answer(self, owner: UserId, stored: TrashPage, response: Response) -> TrashResponse:
         """Returns the page with its `Link`."""
@@ -40,9 +39,9 @@ class _Trash(NamedTuple):
             response.headers["Link"] = self._links(owner, stored.following)
         return stored.page
 
-    def _links(self, owner: UserId, following: Position | None) -> str:
+    def _links(self, owner: UserId, following: int | None) -> str:
         given = {name: value for name, value in self.request.query_params.items() if name != "cursor"}
-        following_page = {"next": given | {"cursor": cursor_to(following, _TRASH)}} if following else {}
+        following_page = {"next": given | {"cursor": cursor_to(Position(None, following), _TRASH)}} if following else {}
         return link(self.request.scope, f"/api/{path_segment(owner)}/trash", **following_page, first=given)
 
 
@@ -56,7 +55,7 @@ async def _trash(
         Query(description="Where the page begins, from the `Link` header of the page before."),
     ] = None,
 ) -> _Trash:
-    return _Trash(request, limit, None if cursor is None else position_in(cursor, _TRASH, _SORT))
+    return _Trash(request, limit, None if cursor is None else position_in(cursor, _TRASH, None).id)
 
 
 @router.get("", responses=openapi.ON_TRASH, response_description="A page of deleted tasks.")

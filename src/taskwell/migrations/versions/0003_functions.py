@@ -24,9 +24,12 @@ _SORTED = {
     "task_by_title": "user_id, title{by_code_point}, id, complete",
 }
 
-# Of the tasks in the trash: for its list, and for the purge, which looks for old ones of all users.
-_TRASH = {"task_trash": "user_id, deleted_at, id", "task_deleted_at": "deleted_at"}
-_IN_TRASH = "deleted_at IS NOT NULL AND erased_at IS NULL"
+# Of deleted tasks that are not erased: for the trash of a user, and for the purge, which looks for the oldest of all users.
+# By `erased_at`, PostgreSQL would use the second one for the first purpose, too.
+_DELETED = {
+    "task_trash": "(user_id, revision, deleted_at, erased_at) WHERE deleted_at IS NOT NULL AND erased_at IS NULL",
+    "task_deleted_at": "(deleted_at) WHERE deleted_at IS NOT NULL AND title <> ''",
+}
 
 # --- functions on PostgreSQL
 
@@ -249,15 +252,15 @@ DECLARE
     moment timestamptz := clock_timestamp();
     erased bigint;
 BEGIN
-    WITH old AS MATERIALIZED (
-        SELECT t.user_id, t.id FROM taskwell.task AS t
-        WHERE t.deleted_at < moment - older_than_days * interval '24 hours' AND t.erased_at IS NULL
-        ORDER BY t.deleted_at LIMIT batch
-        FOR UPDATE SKIP LOCKED
-    )
     UPDATE taskwell.task AS t
     SET title = '', description = NULL, creation_digest = NULL, erased_at = moment
-    FROM old WHERE t.user_id = old.user_id AND t.id = old.id;
+    -- Not a join by the id, for which PostgreSQL may read the whole table. The rows are locked, so they stay in place.
+    WHERE t.ctid = ANY (ARRAY(
+        SELECT old.ctid FROM taskwell.task AS old
+        WHERE old.deleted_at < moment - older_than_days * interval '24 hours' AND old.title <> ''
+        ORDER BY old.deleted_at LIMIT batch
+        FOR UPDATE SKIP LOCKED
+    ));
     GET DIAGNOSTICS erased = ROW_COUNT;
     RETURN erased;
 END $$
@@ -314,8 +317,8 @@ def upgrade() -> None:
     for name, columns in _SORTED.items():
         listed = columns.format(by_code_point=by_code_point)
         op.execute(f"CREATE INDEX {name} ON {prefix}task ({listed}) WHERE deleted_at IS NULL")
-    for name, columns in _TRASH.items():
-        op.execute(f"CREATE INDEX {name} ON {prefix}task ({columns}) WHERE {_IN_TRASH}")
+    for name, definition in _DELETED.items():
+        op.execute(f"CREATE INDEX {name} ON {prefix}task {definition}")
     if not postgres:
         return
     for statement in (_SCHEMA, _WRITTEN, *_FUNCTIONS.values()):
@@ -337,7 +340,7 @@ def _grant_to_writers(connection: Connection) -> None:
 def downgrade() -> None:
     postgres = op.get_context().dialect.name == "postgresql"
     prefix = "taskwell." if postgres else ""
-    for name in ("task_newest", *_SORTED, *_TRASH):
+    for name in ("task_newest", *_SORTED, *_DELETED):
         op.execute(f"DROP INDEX {prefix}{name}")
     op.execute(f"CREATE INDEX task_newest ON {prefix}task (user_id, deleted_at, id, complete)")
     if postgres:
