@@ -45,6 +45,8 @@ def test_the_names_in_generated_clients_do_not_change() -> None:
         "replace_task",
         "patch_task",
         "delete_task",
+        "list_trash",
+        "restore_task",
     }
     assert {name for name in SCHEMAS if name.startswith("Task")} == {
         "TaskCreate",
@@ -142,6 +144,7 @@ SENT_ON_SUCCESS: dict[str, dict[int, set[str]]] = {
     "replace_task": _ON_CHANGE,
     "patch_task": _ON_CHANGE,
     "delete_task": {204: {"Taskwell-Revision"}},
+    "restore_task": _ON_CHANGE,
 }
 OPTIONAL = {"Link", "Idempotency-Replayed", "RateLimit", "RateLimit-Policy"}
 
@@ -237,7 +240,7 @@ def test_every_regex_dialect_understands_the_patterns() -> None:
 
 def test_responses_have_no_rule_that_clients_check_differently() -> None:
     # Some clients count the UTF-16 code units of text, and match patterns against parsed dates.
-    for schema in (SCHEMAS["TaskResponse"], SCHEMAS["TaskListResponse"]):
+    for schema in (SCHEMAS["TaskResponse"], SCHEMAS["TaskListResponse"], SCHEMAS["TrashedTask"]):
         assert not {*found("pattern", schema), *found("maxLength", schema), *found("minLength", schema)}
 
 

@@ -45,6 +45,9 @@ def once_of_each(client: Client, task: Json, doomed: Json, turn: int) -> list[tu
         ("PUT", task["id"], {"title": f"put {turn}", "complete": False}),
         ("PATCH", task["id"], {"title": f"patched {turn}"}),
         ("DELETE", doomed["id"], None),
+        ("GET", f"/api/{client.user}/trash", None),
+        ("GET", f"/api/{client.user}/trash?limit=1", None),
+        ("POST", f"/api/{client.user}/trash/{doomed['id']}/restore", None),
     ]
 
 
@@ -71,6 +74,8 @@ def each_outcome(client: Client) -> Iterator[tuple[str, int, Callable[[], httpx2
 
     task, doomed = client.create(), client.request(**post, json=new, headers=key("doomed")).json()
     client.request("DELETE", doomed["id"])
+    client.request("DELETE", client.create()["id"])
+    trash = f"/api/{client.user}/trash"
     etag = client.request("GET", task["id"]).headers["etag"]
     listed = client.request("GET").headers["etag"]
     stale = {"If-Match": '"0"'}
@@ -90,6 +95,15 @@ def each_outcome(client: Client) -> Iterator[tuple[str, int, Callable[[], httpx2
         ("a stale deletion", 412, {"method": "DELETE", "path": task["id"], "headers": stale}),
         ("a deletion", 204, {"method": "DELETE", "path": task["id"], "headers": {"If-Match": "*"}}),
         ("a deletion of what is missing", 404, {"method": "DELETE", "path": task["id"]}),
+        ("the trash", 200, {"method": "GET", "path": trash}),
+        (
+            "a page of the trash",
+            200,
+            {"method": "GET", "path": client.request("GET", f"{trash}?limit=1").links["next"]["url"]},
+        ),
+        ("a restore", 200, {"method": "POST", "path": f"{trash}/{task['id']}/restore"}),
+        ("a restore of what is not deleted", 200, {"method": "POST", "path": f"{trash}/{task['id']}/restore"}),
+        ("a restore of what is missing", 404, {"method": "POST", "path": f"{trash}/0/restore"}),
     ]
     for what, status, options in cases:
         yield what, status, partial(client.request, **options)

@@ -37,6 +37,8 @@ READS: dict[str, Executable] = {
         for by_state in (False, True)
         for follows in (False, True)
     },
+    "list_trash": statements.list_trash(follows=False),
+    "list_trash from a cursor": statements.list_trash(follows=True),
     "list_tasks that changed": statements.list_tasks(PageShape(unless_known=True)),
     "not changed": statements.list_tasks(PageShape(unless_known=True)),
 }
@@ -46,29 +48,35 @@ ON_SQLITE: dict[str, Executable] = READS | {
     "get_created_task": statements.get_created_task,
     "change_task": statements.change_task,
     "delete_task": statements.delete_task,
+    "get_task_or_trashed": statements.get_task_or_trashed,
+    "restore_task": statements.restore_task,
+    "purge": statements.erase_tasks,
 }
+
+WRITES = (writes.create_task, writes.change_task, writes.delete_task, writes.restore_task, writes.purge)
 
 ON_POSTGRES: dict[str, CompiledStatement] = {
     name: compile_statement(statement, postgres._DIALECT) for name, statement in READS.items()
-} | {write.name: postgres.call_of(write) for write in (writes.create_task, writes.change_task, writes.delete_task)}
+} | {write.name: postgres.call_of(write) for write in WRITES}
 
 Values = dict[str, object]
 Plan = dict[str, Any]
 
 ORDINARY, HEAVY = "user-7", "heavy"
 
-# Multiplying by 2654435761 (Knuth's hash) scatters the complete and the deleted tasks.
+# Multiplying by 2654435761 (Knuth's hash) scatters the complete and the deleted tasks. Half of the deleted ones are erased.
 FILL = (
     """
-    INSERT INTO task (user_id, title, complete, created_at, updated_at, deleted_at, revision, creation_key)
+    INSERT INTO task (user_id, title, complete, created_at, updated_at, deleted_at, erased_at, revision, creation_key)
     WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 1100000)
     SELECT CASE WHEN n <= 100000 THEN 'heavy' ELSE 'user-' || (n % 1000) END,
         'Task ' || n,
         n * 2654435761 / 65536 % 100 < 40,
         {moment},
         {moment},
-        CASE WHEN n * 2654435761 / 8388608 % 100 < 5 THEN CURRENT_TIMESTAMP END,
-        n,
+        CASE WHEN n * 2654435761 / 8388608 % 100 < 5 THEN {moment} END,
+        CASE WHEN n * 2654435761 / 8388608 % 100 < 5 AND n % 2 = 0 THEN CURRENT_TIMESTAMP END,
+        CASE WHEN n <= 100000 THEN n ELSE n / 1000 END,
         'key ' || n
     FROM numbers
     """,
@@ -82,6 +90,15 @@ TASK_AND_COUNT = """
     FROM task WHERE user_id = '{0}' AND deleted_at IS NULL
 """
 
+# The same of the trash: its last task, the number of tasks, and one in the middle.
+TRASH_AND_COUNT = """
+    SELECT max(id), count(*) FROM task WHERE user_id = '{0}' AND deleted_at IS NOT NULL AND erased_at IS NULL
+"""
+MIDDLE_OF_TRASH = """
+    SELECT revision FROM task WHERE user_id = '{}' AND deleted_at IS NOT NULL AND erased_at IS NULL
+    ORDER BY revision LIMIT 1 OFFSET {}
+"""
+
 # A task in the middle of the user's list, from which a cursor goes on.
 MIDDLE = """
     SELECT id, created_at, updated_at, title FROM task WHERE user_id = '{}' AND deleted_at IS NULL
@@ -92,7 +109,7 @@ MIDDLE = """
 def _cases(names: Iterable[str]) -> Iterator[tuple[str, str, int]]:
     """Yields each statement, for each user, with the maximum number of rows it may return."""
     for name, owner in product(names, (ORDINARY, HEAVY)):
-        for rows in (50, 1000) if name.startswith("list_") else (1,):
+        for rows in (50, 1000) if name.startswith(("list_", "purge")) else (1,):
             yield name, owner, rows
 
 
@@ -101,7 +118,7 @@ def _values(name: str, owner: str, user: "_User", limit: int) -> Values:
     sort_values = {"created_at": created_at, "updated_at": updated_at, "title": title}
     return {
         "owner": owner,
-        "id": user.task_id,
+        "id": user.trashed_id if name == "restore_task" else user.task_id,
         "title": "new",
         "sets_description": True,
         "description": "new",
@@ -116,6 +133,10 @@ def _values(name: str, owner: str, user: "_User", limit: int) -> Values:
         "after_value": next((value for column, value in sort_values.items() if column in name), None),
         "known_revision": user.revision if name == "not changed" else 0,
         "known_epoch": 1,
+        "after_revision": user.middle_of_trash,
+        # The oldest task is 13 days old.
+        "older_than_days": 10,
+        "batch": limit,
     }
 
 
@@ -124,6 +145,9 @@ class _User(NamedTuple):
     live: int
     revision: int
     middle: Sequence[object]
+    trashed_id: int
+    trashed: int
+    middle_of_trash: int
 
 
 # --- PostgreSQL
@@ -139,6 +163,11 @@ def _found_by_on_postgres(name: str) -> set[str]:
         return {"task_creation_key", "owner_pkey"}
     if name == "not changed":
         return {"owner_pkey"}
+    if name == "purge":
+        # It finds the rows by their place.
+        return {"task_deleted_at"}
+    if name.startswith("list_trash"):
+        return {"task_trash"}
     if not name.startswith("list_"):
         return {"task_pkey"} if name == "get_task" else {"task_pkey", "owner_pkey"}
     sorted_by = {f"task_by_{column}" for column in ("created_at", "updated_at", "title") if column in name}
@@ -146,7 +175,9 @@ def _found_by_on_postgres(name: str) -> set[str]:
 
 
 # Pages that a statement reads beside one for each row: the path down each index and, for a write, the owner's row.
-PAGES = 40
+PAGES = 50
+# Pages that the purge reads for each task that it erases: the task, its new version, and the entries in four indexes.
+PAGES_PER_ERASED = 40
 
 # The plan of a statement does not show the plans inside the functions it calls. These counters include them.
 SCANS = "SELECT sum(seq_scan) FROM pg_stat_xact_user_tables"
@@ -172,10 +203,15 @@ async def _check_on_postgres(url: str, subtests: pytest.Subtests) -> None:
             for mode in ("force_custom_plan", "force_generic_plan"):
                 with subtests.test(name, owner=owner, rows=rows, mode=mode):
                     plan, scans, indexes = await _explained(connection, compiled.sql, arguments, mode)
-                    assert scans == 0
-                    _check_plan(plan, rows=rows, live=some[owner].live)
                     found_by = _found_by_on_postgres(name)
-                    if name.startswith("list_"):
+                    assert scans == 0
+                    if name == "purge":
+                        assert _pages(plan) <= rows * PAGES_PER_ERASED + PAGES
+                        assert indexes == found_by
+                        continue
+                    counted = some[owner].trashed if "trash" in name else some[owner].live
+                    _check_plan(plan, rows=rows, counted=counted)
+                    if name.startswith("list_tasks"):
                         # All of an ordinary user's tasks fit on a page, so any of these indexes will do.
                         assert indexes <= COUNTERS | {"owner_pkey"}
                         assert owner == ORDINARY or found_by <= indexes
@@ -187,15 +223,17 @@ async def _check_on_postgres(url: str, subtests: pytest.Subtests) -> None:
 async def _user_on_postgres(connection: asyncpg.Connection, owner: str) -> _User:
     ((task_id, live, revision),) = await connection.fetch(TASK_AND_COUNT.format(owner))
     (middle,) = await connection.fetch(MIDDLE.format(owner, live // 2))
-    return _User(task_id, live, revision, list(middle))
+    ((trashed_id, trashed),) = await connection.fetch(TRASH_AND_COUNT.format(owner))
+    middle_of_trash = await connection.fetchval(MIDDLE_OF_TRASH.format(owner, trashed // 2))
+    return _User(task_id, live, revision, list(middle), trashed_id, trashed, middle_of_trash)
 
 
-def _check_plan(plan: Plan, *, rows: int, live: int) -> None:
+def _check_plan(plan: Plan, *, rows: int, counted: int) -> None:
     counts = [part for part in _parts(plan) if part["Node Type"] == "Aggregate" and not _reads_owner(part)]
     counting = [part for count in counts for part in _parts(count)]
     others = [part for part in _parts(plan) if part not in counting]
     assert {part["Node Type"] for part in counting} <= {"Aggregate", "Index Only Scan"}
-    assert [part for part in counting if _rows(part) > live] == []
+    assert [part for part in counting if _rows(part) > counted] == []
     assert [part for part in others if _rows(part) > rows] == []
     assert _pages(plan) - sum(_pages(count) for count in counts) <= rows + PAGES
 
@@ -281,14 +319,22 @@ OWNER = "SEARCH owner USING INDEX sqlite_autoindex_owner_1 (user_id=?)"
 PAGE = "SEARCH task USING INDEX task_by_newest (user_id=? AND deleted_at=?)"
 COUNT = "SEARCH task USING COVERING INDEX task_by_newest (user_id=? AND deleted_at=?)"
 
+TRASH = "SEARCH task USING INDEX task_trash (user_id=?)"
+TRASH_AFTER = "SEARCH task USING INDEX task_trash (user_id=? AND revision<?)"
+COUNT_TRASH = "SEARCH task USING COVERING INDEX task_trash (user_id=?)"
+
 
 def _found_by_on_sqlite(name: str) -> set[str]:
     """Returns how a statement finds its rows."""
     if not name.startswith("list_"):
         steps = {"create_task": {OWNER}, "get_created_task": {BY_KEY}, "get_task": {BY_ID}}
         steps["not changed"] = {OWNER, PAGE, COUNT}
+        steps["get_task_or_trashed"] = {BY_ID}
+        steps["purge"] = {BY_ID, "SEARCH task USING INDEX task_deleted_at (deleted_at<?)"}
         return steps.get(name, {BY_ID, OWNER})
     follows = name.endswith("cursor")
+    if name.startswith("list_trash"):
+        return {COUNT_TRASH, TRASH_AFTER if follows else TRASH}
     for column in ("created_at", "updated_at", "title"):
         if column in name:
             after = f" AND {column}{'<' if f'-{column}' in name else '>'}?" * follows
@@ -297,10 +343,11 @@ def _found_by_on_sqlite(name: str) -> set[str]:
 
 
 # A subquery, or a scan of its result.
-SUBQUERY = re.compile("SCALAR SUBQUERY|CO-ROUTINE|MATERIALIZE|SCAN (CONSTANT ROW|state|totals|page)")
+SUBQUERY = re.compile("(SCALAR|LIST) SUBQUERY|CO-ROUTINE|MATERIALIZE|SCAN (CONSTANT ROW|state|totals|page)")
 
-# Maximum instructions of SQLite's virtual machine: per statement, per row it returns, and per row it counts.
-INSTRUCTIONS, INSTRUCTIONS_PER_ROW, INSTRUCTIONS_PER_COUNTED_ROW = 400, 40, 6
+# Maximum instructions of SQLite's virtual machine: per statement, per row it returns, per row it counts, and per row that
+# it erases, with the entries in all indexes.
+INSTRUCTIONS, INSTRUCTIONS_PER_ROW, INSTRUCTIONS_PER_COUNTED_ROW, INSTRUCTIONS_PER_ERASED = 400, 40, 6, 100
 
 
 @pytest.mark.slow
@@ -318,14 +365,19 @@ def test_every_sqlite_statement_reads_little_more_than_it_returns(
                 values = _values(name, owner, some[owner], rows)
                 assert _searches(connection, compiled, values) == _found_by_on_sqlite(name)
                 counted = some[owner].live if COUNT in _found_by_on_sqlite(name) else 0
+                counted = some[owner].trashed if "list_trash" in name else counted
                 counted *= name != "not changed"
-                maximum = INSTRUCTIONS + INSTRUCTIONS_PER_ROW * rows + INSTRUCTIONS_PER_COUNTED_ROW * counted
+                per_row = INSTRUCTIONS_PER_ERASED if name == "purge" else INSTRUCTIONS_PER_ROW
+                maximum = INSTRUCTIONS + per_row * rows + INSTRUCTIONS_PER_COUNTED_ROW * counted
                 assert _instructions(connection, compiled, values) <= maximum
 
 
 def _user_on_sqlite(connection: sqlite3.Connection, owner: str) -> _User:
     task_id, live, revision = connection.execute(TASK_AND_COUNT.format(owner)).fetchone()
-    return _User(task_id, live, revision, connection.execute(MIDDLE.format(owner, live // 2)).fetchone())
+    middle = connection.execute(MIDDLE.format(owner, live // 2)).fetchone()
+    trashed_id, trashed = connection.execute(TRASH_AND_COUNT.format(owner)).fetchone()
+    middle_of_trash = connection.execute(MIDDLE_OF_TRASH.format(owner, trashed // 2)).fetchone()[0]
+    return _User(task_id, live, revision, middle, trashed_id, trashed, middle_of_trash)
 
 
 def _searches(connection: sqlite3.Connection, compiled: CompiledStatement, values: Values) -> set[str]:

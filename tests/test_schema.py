@@ -292,9 +292,9 @@ def test_processes_of_both_versions_work_side_by_side(older: tuple[str, str]) ->
                     assert [row["id"] for row in await old.run(LIST, [old.user, 50, 0])] == [task["id"]]
 
     asyncio.run(before_and_after())
-    # The older version wrote three times in each round, and the new one five times in each.
+    # The older version wrote three times in each round, and the new one seven times in each.
     revisions = execute(url, "SELECT revision FROM taskwell.owner ORDER BY revision")
-    assert revisions == [(3 + 5,), (3 + 3 + 5,)]
+    assert revisions == [(3 + 7,), (3 + 3 + 7,)]
 
 
 def test_processes_of_the_older_version_notice_nothing_of_the_migration(older: tuple[str, str]) -> None:

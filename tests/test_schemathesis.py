@@ -40,6 +40,10 @@ enabled = false
 include-name = "GET /api/{{user_id}}/tasks"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "3xx", 400, 401, 403, 404, 422]
 
+[[operations]]
+include-name = "GET /api/{{user_id}}/trash"
+checks.positive_data_acceptance.expected-statuses = ["2xx", 401, 403, 404, 422]
+
 # A key that was used before for another task is refused.
 [[operations]]
 include-name = "POST /api/{{user_id}}/tasks"

@@ -27,8 +27,9 @@ from sqlalchemy.sql.base import Executable
 
 from support.servers import server_of
 from support.service import Client, Service
-from taskwell.database.interface import NotBoundToOwnerError
+from taskwell.database.interface import Database, NotBoundToOwnerError, Write
 from taskwell.database.sqlite import SQLiteDatabase
+from taskwell.tasks import statements, writes
 from taskwell.tasks.tables import task, user_revision
 
 # --- for whom
@@ -78,6 +79,16 @@ def test_a_statement_that_is_bound_to_its_owner_can_be_prepared(statement: Execu
 def test_a_statement_that_could_reach_other_users_rows_cannot_be_prepared(statement: Executable) -> None:
     with pytest.raises(NotBoundToOwnerError):
         _prepare(statement)
+
+
+def test_requests_cannot_prepare_what_is_not_bound_to_an_owner() -> None:
+    assert not hasattr(Database, "prepare_maintenance")
+    with pytest.raises(NotBoundToOwnerError):
+        _prepare(statements.erase_tasks)
+    with pytest.raises(NotBoundToOwnerError):
+        Write("purge", writes.purge.parameters, writes.purge.build)
+    with pytest.raises(NotBoundToOwnerError):
+        SQLiteDatabase(Path("never-opened.db")).prepare_write(Write("purge", ("owner",), writes.purge.build))
 
 
 # --- how often
@@ -140,14 +151,24 @@ def _settled(log: Path) -> bytes:
         ("DELETE", None, "/{id}", {}),
         ("DELETE", None, "/{id}", {"If-Match": '"999"'}),
         ("DELETE", None, "/0", {}),
+        ("GET", None, "{trash}", {}),
+        ("POST", None, "{trash}/{id}/restore", {}),
+        ("POST", None, "{trash}/{deleted}/restore", {}),
+        ("POST", None, "{trash}/0/restore", {}),
     ],
 )
 def test_a_request_is_one_statement_or_on_sqlite_one_transaction_whatever_its_outcome(
     service: Service, alice: Client, method: str, body: object, path: str, headers: dict[str, str]
 ) -> None:
     task = alice.request("POST", json={"title": "Buy milk"}, headers={"Idempotency-Key": "used"}).json()
+    deleted = alice.create()["id"]
+    alice.request("DELETE", deleted)
+    trash = f"/api/{alice.user}/trash"
+    path = path.format(id=task["id"], deleted=deleted, trash=trash)
     with _recorded(service, alice) as recorded:
-        answer = alice.request(method, alice.home + path.format(id=task["id"]), json=body, headers=headers)
+        answer = alice.request(
+            method, path if path.startswith(trash) else alice.home + path, json=body, headers=headers
+        )
     assert answer.status_code < 500
     if service.engine == "sqlite" and method != "GET":
         assert [recorded[0], recorded[-1]] == ["BEGIN IMMEDIATE", "COMMIT"]

@@ -18,7 +18,6 @@ from taskwell.auth.jwks_client import DIRECTLY, KeySet, fetch_from
 from taskwell.auth.keys import Keys, SharedSecret
 from taskwell.auth.owner import Authenticator
 from taskwell.auth.tokens import Verifier
-from taskwell.database.interface import Database
 from taskwell.database.postgres import PostgresDatabase
 from taskwell.database.sqlite import SQLiteDatabase
 from taskwell.database.urls import PostgresURL
@@ -33,7 +32,8 @@ from taskwell.http.middleware import LastResort, RequestMiddleware
 from taskwell.http.rate_limits import RateLimits, failure_limit, user_limit
 from taskwell.migrations.check import schema_revision
 from taskwell.settings import Settings
-from taskwell.tasks import routes
+from taskwell.tasks import routes, trash
+from taskwell.tasks.purge import Purge
 from taskwell.tasks.repository import TaskRepository
 
 
@@ -78,6 +78,9 @@ def create_app(settings: Settings) -> FastAPI:
         async with AsyncExitStack() as stack:
             for resource in (database, *key_resources, *counter_resources):
                 await stack.enter_async_context(resource)
+            if settings.TASKWELL_PURGE_INTERVAL_SECONDS:
+                purge = Purge(database, settings.TASKWELL_TRASH_DAYS)
+                await stack.enter_async_context(purge.repeated(settings.TASKWELL_PURGE_INTERVAL_SECONDS))
             yield state
 
     app = Application(
@@ -97,6 +100,7 @@ def create_app(settings: Settings) -> FastAPI:
         },
     )
     app.include_router(routes.router)
+    app.include_router(trash.router)
     app.include_router(health.router)
     openapi.complete(app)
     docs.add(app)
@@ -157,7 +161,7 @@ def rate_limits_from(
     return limits, (redis,) if redis else ()
 
 
-def database_from(settings: Settings) -> Database:
+def database_from(settings: Settings) -> PostgresDatabase | SQLiteDatabase:
     """Returns the database that `settings` name. It opens when its context is entered."""
     url = settings.DATABASE_URL
     if isinstance(url, PostgresURL):

@@ -178,6 +178,13 @@ class Settings(BaseModel):
 
     TASKWELL_REQUIRE_IF_MATCH: bool = False
     """Whether changing or deleting a task needs the header `If-Match`, so that nobody overwrites a change unseen."""
+
+    TASKWELL_TRASH_DAYS: int = Field(default=30, ge=1, le=3650)
+    """Number of days after which the content of a deleted task may be erased. `taskwell purge` erases it."""
+
+    TASKWELL_PURGE_INTERVAL_SECONDS: int | None = Field(default=None, ge=1, le=2_678_400)
+    """Time in seconds after which each process erases old deleted tasks again. By default, it does not."""
+
     TASKWELL_RATE_LIMIT: Annotated[Rate, BeforeValidator(parse_rate)] | None = None
     """The number of requests that each user may send, such as `200/second`. Further requests get a 429. The default is no limit."""
 

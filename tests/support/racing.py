@@ -24,7 +24,7 @@ SECONDS_TO_DECIDE = 0.4
 
 
 class Call(NamedTuple):
-    """A request of `client`. `path` is relative to the client's tasks."""
+    """A request of `client`. `path` is relative to the client's tasks, unless it begins with `/api/`."""
 
     client: Client
     method: str
@@ -38,7 +38,8 @@ class Call(NamedTuple):
         if content:
             headers |= {"Content-Type": "application/json", "Content-Length": str(len(content))}
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        return f"{self.method} {self.client.home}{self.path} HTTP/1.1\r\n{head}\r\n{content}".encode("latin-1")
+        path = self.path if self.path.startswith("/api/") else self.client.home + self.path
+        return f"{self.method} {path} HTTP/1.1\r\n{head}\r\n{content}".encode("latin-1")
 
 
 def race(calls: Sequence[Call]) -> list[httpx2.Response]:

@@ -57,12 +57,16 @@ class Client:
 
 
 def use_every_endpoint(alice: Client) -> None:
-    """Each of the six does its job; nothing is left."""
+    """Each of the task endpoints and those of the trash does its job; no task is left in the list."""
     task = alice.create()
     assert alice.request("GET", task["id"]).json() == task
     assert alice.request("PUT", task["id"], json={"title": "a", "complete": True}).status_code == 200
     assert alice.request("PATCH", task["id"], json={"title": "b"}).status_code == 200
     assert alice.titles() == ["b"]
+    assert alice.request("DELETE", task["id"]).status_code == 204
+    trash = alice.home.removesuffix("tasks") + "trash"
+    assert [one["id"] for one in alice.request("GET", trash).json()["tasks"]][:1] == [task["id"]]
+    assert alice.request("POST", f"{trash}/{task['id']}/restore").status_code == 200
     assert alice.request("DELETE", task["id"]).status_code == 204
     assert alice.titles() == []
 

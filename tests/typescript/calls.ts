@@ -38,3 +38,8 @@ check(refused.error?.errors?.[0]?.loc.join(".") === "body.title", "refuse");
 
 check((await api.DELETE(task, { params: one })).response.status === 204, "delete");
 check((await api.GET(task, { params: one })).error?.error_code === "NOT_FOUND", "not found");
+
+const trash = (await api.GET("/api/{user_id}/trash", { params: { path, query: { limit: 10 } } })).data;
+check(trash?.count === 1 && trash.tasks[0]?.etag.startsWith('"') === true, "trash");
+const restored = (await api.POST("/api/{user_id}/trash/{task_id}/restore", { params: one })).data;
+check(restored?.id === created.id && restored.title === "Buy bread", "restore");

@@ -69,6 +69,9 @@ export const members: {
   updated_at: string;
 } = task;
 
+declare const trashed: Schemas["TrashedTask"];
+export const trashedMembers: Task & { etag: string; deleted_at: string } = trashed;
+
 // @ts-expect-error a description can be null
 export const length: number = task.description.length;
 // @ts-expect-error an index can be out of range
@@ -81,9 +84,11 @@ export const successes: [
   Same<Received<"replace_task", 200>, Task>,
   Same<Received<"patch_task", 200>, Task>,
   Same<Received<"delete_task", 204>, never>,
+  Same<Received<"list_trash", 200>, Schemas["TrashResponse"]>,
+  Same<Received<"restore_task", 200>, Task>,
   Same<Received<"health", 200>["status"], "ok">,
   Same<Received<"ready", 200>["database"], "ok">,
-] = [true, true, true, true, true, true, true, true];
+] = [true, true, true, true, true, true, true, true, true, true];
 
 // --- errors: the same body for all errors of all operations
 
@@ -95,6 +100,8 @@ export const failures: { [Operation in keyof operations]: Same<Failed[Operation]
   replace_task: true,
   patch_task: true,
   delete_task: true,
+  list_trash: true,
+  restore_task: true,
   health: true,
   ready: true,
 };

@@ -22,6 +22,15 @@ class now(FunctionElement[datetime]):  # noqa: N801 - written like an SQL functi
     inherit_cache = True
 
 
+class days_ago(FunctionElement[datetime]):  # noqa: N801 - written like an SQL function
+    """The time of the statement, less a number of days of 24 hours. Only for SQLite, as the writes on PostgreSQL are functions."""
+
+    inherit_cache = True
+
+    def __init__(self, days: ColumnElement[int]) -> None:
+        super().__init__(days)
+
+
 class now_or_later_than(FunctionElement[datetime]):  # noqa: N801 - written like an SQL function
     """The current time or, if that is not later than `moment`, one microsecond after `moment`.
 
@@ -43,6 +52,11 @@ def _now_postgres(element: ClauseElement, compiler: SQLCompiler, **options: obje
 @compiles(now, "sqlite")
 def _now_sqlite(element: ClauseElement, compiler: SQLCompiler, **options: object) -> str:
     return _SQLITE_NOW
+
+
+@compiles(days_ago, "sqlite")
+def _days_ago_sqlite(element: days_ago, compiler: SQLCompiler, **options: object) -> str:
+    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', '-' || {compiler.process(element.clauses, **options)} || ' days')"
 
 
 @compiles(now_or_later_than, "postgresql")

@@ -62,6 +62,15 @@ class Write:
             raise NotBoundToOwnerError(f"the first parameter of {self.name} is not the owner")
 
 
+@dataclass(frozen=True, slots=True)
+class MaintenanceWrite:
+    """A write that is not bound to an owner: it serves the operator, not a user. The members are those of `Write`."""
+
+    name: str
+    parameters: Sequence[str]
+    build: Callable[[PrepareStep], Callable[[Values], Row]]
+
+
 class Query(Protocol):
     """A prepared statement or write."""
 
@@ -106,6 +115,18 @@ class Database(Protocol):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+class MaintainedDatabase(Protocol):
+    """What only maintenance may do with a database.
+
+    Requests cannot: all that they reach has a `Database`, which has no such method, and an import rule in pyproject.toml
+    keeps the modules that serve requests away from the modules that have this one.
+    """
+
+    def prepare_maintenance(self, write: MaintenanceWrite) -> Query:
+        """Prepares `write`, which returns one row. Unlike `Database.prepare_write`, this does not check for the owner."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +174,8 @@ def compile_for_owner(statement: Executable, dialect: DefaultDialect) -> Compile
     """
     for part in _parts(cast("ClauseElement", statement)):
         if _users_tables(part) and not _is_bound_to_owner(part):
-            raise NotBoundToOwnerError(f"a part of the statement is not bound to the owner: {part}")
+            text = part.compile(dialect=dialect)
+            raise NotBoundToOwnerError(f"a part of the statement is not bound to the owner: {text}")
     return compile_statement(statement, dialect)
 
 

@@ -11,7 +11,14 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.sql.base import Executable
 
 from taskwell.database.failures import UnusableRootCertificate, translated
-from taskwell.database.interface import CompiledStatement, Query, Row, Write, compile_for_owner
+from taskwell.database.interface import (
+    CompiledStatement,
+    MaintenanceWrite,
+    Query,
+    Row,
+    Write,
+    compile_for_owner,
+)
 from taskwell.database.pool import Pool, PooledConnection
 from taskwell.database.schema import FUNCTIONS_SCHEMA
 from taskwell.database.urls import PostgresURL, SSLMode
@@ -109,8 +116,12 @@ class PostgresDatabase:
         """Prepares the call of the function."""
         return _PostgresQuery(self._pool, call_of(write), repeatable=write.repeatable)
 
+    def prepare_maintenance(self, write: MaintenanceWrite) -> Query:
+        """Prepares the call of the function."""
+        return _PostgresQuery(self._pool, call_of(write), repeatable=False)
 
-def call_of(write: Write) -> CompiledStatement:
+
+def call_of(write: Write | MaintenanceWrite) -> CompiledStatement:
     """Returns the statement that calls the function of `write`."""
     arguments = ", ".join(f"${number}" for number in range(1, len(write.parameters) + 1))
     call = f"SELECT * FROM {FUNCTIONS_SCHEMA}.{write.name}({arguments})"  # noqa: S608 - our own names

@@ -19,13 +19,23 @@ from typing import Self, TypeVar, cast
 
 from sqlalchemy import BindParameter
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.expression import ClauseElement, ReturnsRows
 
 from taskwell.database.failures import translated
 from taskwell.database.files import fault_behind, fault_of, unusable
-from taskwell.database.interface import Query, Row, Values, Write, compile_for_owner
+from taskwell.database.interface import (
+    CompiledStatement,
+    MaintenanceWrite,
+    Query,
+    Row,
+    Values,
+    Write,
+    compile_for_owner,
+    compile_statement,
+)
 from taskwell.database.text import contains, fold_case
 from taskwell.database.waiting_list import WaitingList
 
@@ -35,6 +45,7 @@ _DIALECT = SQLiteDialect_pysqlite()
 
 T = TypeVar("T")
 Convert = Callable[[object], object]
+Compile = Callable[[Executable, DefaultDialect], CompiledStatement]
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -145,19 +156,23 @@ class SQLiteDatabase:
         """Compiles `statement` for SQLite."""
         searches = any(isinstance(part, contains) for part in visitors.iterate(cast("ClauseElement", statement)))
         worker = self.searcher if searches else self.reader
-        return _SQLiteQuery(worker, _Statement(worker, statement))
+        return _SQLiteQuery(worker, _Statement(compile_for_owner, worker, statement))
 
     def prepare_write(self, write: Write) -> Query:
         """Prepares the steps of the write."""
-        return _SQLiteWrite(self.writer, write.build(partial(_Statement, self.writer)))
+        return _SQLiteWrite(self.writer, write.build(partial(_Statement, compile_for_owner, self.writer)))
+
+    def prepare_maintenance(self, write: MaintenanceWrite) -> Query:
+        """Prepares the steps of the write."""
+        return _SQLiteWrite(self.writer, write.build(partial(_Statement, compile_statement, self.writer)))
 
 
 class _Statement:
     """A compiled statement, which runs on the worker's thread."""
 
-    def __init__(self, worker: Worker, statement: Executable) -> None:
+    def __init__(self, compile_: Compile, worker: Worker, statement: Executable) -> None:
         self._worker = worker
-        self._compiled = compile_for_owner(statement, _DIALECT)
+        self._compiled = compile_(statement, _DIALECT)
         self._converters = _converters(statement)
         self._to_stored = _to_stored(statement)
 

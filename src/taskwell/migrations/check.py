@@ -25,6 +25,8 @@ FUNCTIONS = tuple(
         "create_task(text, text, bytea, text, text, boolean)",
         "change_task(text, bigint, text, boolean, text, boolean, text[], text[])",
         "delete_task(text, bigint, text[], text[])",
+        "restore_task(text, bigint)",
+        "purge(integer, integer)",
         "fold_case(text)",
     )
 )

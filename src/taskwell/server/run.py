@@ -12,7 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from taskwell.app import create_app, database_from
-from taskwell.database.urls import SQLiteURL
+from taskwell.database.urls import DatabaseURL, SQLiteURL
 from taskwell.errors import NotMigrated, Problem
 from taskwell.http.forwarded import TrustedProxies
 from taskwell.migrations.check import check_schema, schema_revision
@@ -38,9 +38,7 @@ async def check_database(settings: Settings) -> None:
         DatabaseError: the SQLite file cannot be used.
     """
     url = settings.DATABASE_URL
-    if isinstance(url, SQLiteURL) and url.path.parent.is_dir() and not url.path.exists():
-        # Opening the file would create it.
-        raise NotMigrated(cause=f"there is no file {url.path}")
+    require_file(url)
     try:
         # One connection is enough for the check.
         async with database_from(settings.model_copy(update={"TASKWELL_POOL_MIN": 0})) as database:
@@ -51,6 +49,12 @@ async def check_database(settings: Settings) -> None:
         if isinstance(url, SQLiteURL):
             raise
         logger.warning("the database is not ready, starting anyway: %s", problem.cause)
+
+
+def require_file(url: DatabaseURL) -> None:
+    """Raises `NotMigrated` if the file of an SQLite database is missing. Opening it would create it."""
+    if isinstance(url, SQLiteURL) and url.path.parent.is_dir() and not url.path.exists():
+        raise NotMigrated(cause=f"there is no file {url.path}")
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -23,6 +23,11 @@ from taskwell.tasks.tables import MAX_TITLE
 MAX_OFFSET = 2**31 - 1
 MAX_QUERY = 100
 
+Limit = Annotated[
+    int, Field(ge=1, le=MAX_LIMIT), DecimalDigits, Query(description="Maximum number of tasks to return.")
+]
+CURSOR_TEXT = WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_CURSOR})
+
 
 class TaskList(NamedTuple):
     """A request for a list."""
@@ -54,7 +59,7 @@ class TaskList(NamedTuple):
 
     def _links(self, owner: UserId, following: Position | None) -> str:
         given = {name: value for name, value in self.request.query_params.items() if name not in ("cursor", "offset")}
-        following_page = {"next": given | {"cursor": _cursor(self.page, following)}} if following else {}
+        following_page = {"next": given | {"cursor": cursor_to(following, _filter_of(self.page))}} if following else {}
         path = f"/api/{path_segment(owner)}/tasks"
         return link(self.request.scope, path, **following_page, first=given)
 
@@ -74,9 +79,7 @@ async def _task_list(
         WithJsonSchema({"type": "string", "enum": list(Sort.__args__)}),
         Query(description="The order; `-` means descending. The default is newest first."),
     ] = None,
-    limit: Annotated[
-        int, Field(ge=1, le=MAX_LIMIT), DecimalDigits, Query(description="Maximum number of tasks to return.")
-    ] = MAX_LIMIT,
+    limit: Limit = MAX_LIMIT,
     offset: Annotated[
         int | None,
         Field(ge=0, le=MAX_OFFSET),
@@ -87,7 +90,7 @@ async def _task_list(
     cursor: Annotated[
         str | None,
         Field(min_length=1, max_length=MAX_CURSOR),
-        WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_CURSOR}),
+        CURSOR_TEXT,
         Query(
             description="The start of the page, from the `Link` header of the page before. Needs the same `sort`, `q` and "
             "`complete`; not together with `offset`."
@@ -98,7 +101,7 @@ async def _task_list(
     if cursor is not None:
         if offset is not None:
             raise invalid_parameter("cursor", "cannot be used together with offset", "cursor_with_offset")
-        page = page._replace(after=_position(page, cursor))
+        page = page._replace(after=position_in(cursor, _filter_of(page), page.sort))
     return TaskList(request, page)
 
 
@@ -108,16 +111,22 @@ Listed = Annotated[TaskList, Depends(_task_list)]
 # --- cursors
 
 
-def _cursor(page: Page, position: Position) -> str:
-    return encode_cursor(_filter_of(page), position.value, position.id)
+def cursor_to(position: Position, made_for: int) -> str:
+    """Returns the cursor of the page behind `position`, in the list with the number `made_for`."""
+    return encode_cursor(made_for, position.value, position.id)
 
 
-def _position(page: Page, cursor: str) -> Position:
+def position_in(cursor: str, made_for: int, sort: str | None) -> Position:
+    """Returns the position of a cursor. `made_for` is the number of the list, and `sort` its order.
+
+    Raises:
+        UnprocessableRequest: it is not a cursor, or one of another list.
+    """
     try:
-        made_for, value, task_id = decode_cursor(cursor)
-        if made_for != _filter_of(page):
-            raise _wrong_cursor("was made for another sort, q or complete")
-        return Position(_sort_value(page.sort, value), _id(task_id))
+        its_list, value, task_id = decode_cursor(cursor)
+        if its_list != made_for:
+            raise _wrong_cursor("was made for another list, sort, q or complete")
+        return Position(_sort_value(sort, value), _id(task_id))
     except (ValueError, OverflowError):
         raise _wrong_cursor("is not a cursor of this service") from None
 
@@ -131,7 +140,7 @@ def _filter_of(page: Page) -> int:
     return crc32(repr((page.sort, page.q, page.complete)).encode())
 
 
-def _sort_value(sort: Sort | None, value: object) -> datetime | str | None:
+def _sort_value(sort: str | None, value: object) -> datetime | str | None:
     if sort is None:
         return None
     if not isinstance(value, str):

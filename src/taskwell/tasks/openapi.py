@@ -39,6 +39,7 @@ TASK = {
     "updated_at": "2026-11-21T10:30:00.123456Z",
 }
 _CHANGED = TASK | {"complete": True, "updated_at": "2026-11-21T18:05:12.000345Z"}
+_DELETED = _CHANGED | {"etag": '"59"', "deleted_at": "2026-11-21T19:40:01.700000Z"}
 
 CREATE: dict[str, Example] = {
     "title": {"summary": "Only a title", "value": {"title": "Buy milk"}},
@@ -125,6 +126,14 @@ ON_REPLACE: Responses = {
 ON_PATCH: Responses = {
     200: _success(_CHANGED, *_WRITTEN),
     **problem_responses([_NOT_JSON, _NO_FIELD, _BAD_TITLE, *_ON_CONDITION, *_ON_WRITE, *_WITH_BODY]),
+}
+ON_TRASH: Responses = {
+    200: _success({"tasks": [_DELETED], "count": 1}, "Link"),
+    **problem_responses([_BAD_LIMIT, *_ON_READ]),
+}
+ON_RESTORE: Responses = {
+    200: _success(TASK | {"updated_at": "2026-11-22T09:12:00.250000Z"}, *_WRITTEN),
+    **problem_responses([_BAD_ID, _NO_TASK, *_ON_WRITE]),
 }
 ON_DELETE: Responses = {
     204: {"headers": {"Taskwell-Revision": header("Taskwell-Revision")}},

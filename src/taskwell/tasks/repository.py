@@ -12,7 +12,17 @@ from taskwell.database.interface import Database, Query, Row
 from taskwell.errors import Gone, NotFound, PreconditionFailed, UnprocessableRequest
 from taskwell.etags import ANY_STATE, ListState, Precondition, task_etag
 from taskwell.tasks import statements, writes
-from taskwell.tasks.schemas import MAX_LIMIT, MEMBERS, TaskCreate, TaskListResponse, TaskPatch, TaskResponse, TaskUpdate
+from taskwell.tasks.schemas import (
+    MAX_LIMIT,
+    MEMBERS,
+    TaskCreate,
+    TaskListResponse,
+    TaskPatch,
+    TaskResponse,
+    TaskUpdate,
+    TrashedTask,
+    TrashResponse,
+)
 from taskwell.tasks.statements import PageShape, Sort
 from taskwell.tasks.writes import Outcome
 from taskwell.times import rfc3339
@@ -65,6 +75,13 @@ class StoredPage(NamedTuple):
     following: Position | None
 
 
+class TrashPage(NamedTuple):
+    """A page of the trash, and the revision after which the next page begins, if there is one."""
+
+    page: TrashResponse
+    following: int | None
+
+
 class TaskRepository:
     """The tasks in `database`. Tasks of other users do not exist here."""
 
@@ -73,8 +90,12 @@ class TaskRepository:
         self._create = database.prepare_write(writes.create_task)
         self._change = database.prepare_write(writes.change_task)
         self._delete = database.prepare_write(writes.delete_task)
+        self._restore = database.prepare_write(writes.restore_task)
         self._get = database.prepare(statements.get_task)
         self._get_state = database.prepare(statements.get_state)
+        self._trash, self._trash_after = (
+            database.prepare(statements.list_trash(follows=follows)) for follows in (False, True)
+        )
         self._lists: dict[PageShape, Query] = {}
 
     async def list(self, owner: UserId, page: Page, known: ListState | None = None) -> StoredPage:
@@ -184,6 +205,30 @@ class TaskRepository:
         )
         return _outcome(rows[0])
 
+    async def list_trash(self, owner: UserId, limit: int, after: int | None = None) -> TrashPage:
+        """Returns a page of the owner's trash, and the number of all tasks in it.
+
+        With `after`, it begins after the deletion with that revision.
+        """
+        # One more than shown, to see whether another page follows.
+        if after is None:
+            rows = await self._trash(owner=owner, limit=limit + 1)
+        else:
+            rows = await self._trash_after(owner=owner, limit=limit + 1, after_revision=after)
+        # An empty page is one row without a task.
+        shown = rows[: limit if rows[0][0] is not None else 0]
+        following = _stored(shown[-1]).revision if len(rows) > limit else None
+        return TrashPage({"tasks": [_trashed(row) for row in shown], "count": cast("int", rows[0][-1])}, following)
+
+    async def restore(self, owner: UserId, task_id: int) -> Stored:
+        """Restores a deleted task and returns it. A task that is not deleted stays as it is.
+
+        Raises:
+            NotFound: the owner has no such task, or it is erased.
+        """
+        rows = await self._restore(owner=owner, id=task_id)
+        return _outcome(rows[0])
+
 
 def _outcome(row: Row) -> Stored:
     """Returns the task of a write's row, or raises the error that its outcome means."""
@@ -241,3 +286,9 @@ def _task(row: Row) -> TaskResponse:
         "created_at": created_at if created_at.microsecond else rfc3339(created_at),
         "updated_at": updated_at if updated_at.microsecond else rfc3339(updated_at),
     }
+
+
+def _trashed(row: Row) -> TrashedTask:
+    task, revision = _stored(row)
+    deleted_at = cast("datetime", row[len(MEMBERS) + 1])
+    return {**task, "etag": task_etag(revision), "deleted_at": rfc3339(deleted_at)}

@@ -82,7 +82,7 @@ async def create_task(
     created = await tasks.create(owner, new, idempotency_key)
     response.headers["Location"] = public_path(request.scope, f"/api/{path_segment(owner)}/tasks/{created.task['id']}")
     response.headers.update({"Idempotency-Replayed": "true"} if created.replayed else {})
-    return _written(created, response)
+    return written(created, response)
 
 
 @router.get(
@@ -112,7 +112,7 @@ async def replace_task(
 
     You can send back a task from a response, with changes: read-only members are ignored.
     """
-    return _written(await tasks.change(owner, task_id, replacement, if_unchanged), response)
+    return written(await tasks.change(owner, task_id, replacement, if_unchanged), response)
 
 
 @router.patch("/{task_id:segment}", responses=openapi.ON_PATCH, response_description="The task after the change.")
@@ -125,7 +125,7 @@ async def patch_task(
     response: Response,
 ) -> TaskResponse:
     """Changes only the members that are sent; the others keep their value (a JSON Merge Patch, RFC 7396)."""
-    return _written(await tasks.change(owner, task_id, changes, if_unchanged), response)
+    return written(await tasks.change(owner, task_id, changes, if_unchanged), response)
 
 
 @router.delete(
@@ -145,7 +145,8 @@ async def delete_task(
 # `response.headers` would take four times as long as `raw_headers`.
 
 
-def _written(stored: Stored | Created, response: Response) -> TaskResponse:
+def written(stored: Stored | Created, response: Response) -> TaskResponse:
+    """Returns the task of a write, and adds the headers that tell its version."""
     response.raw_headers += [(b"etag", task_etag(stored.revision).encode()), _revision(stored)]
     return stored.task
 

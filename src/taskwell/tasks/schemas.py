@@ -188,3 +188,25 @@ class TaskListResponse(TypedDict):
 
     tasks: Annotated[list[TaskResponse], pydantic.Field(json_schema_extra={"maxItems": MAX_LIMIT})]
     count: Annotated[int, _integer(0, _MAX_BIGINT, "Number of matching tasks on all pages.")]
+
+
+@with_config(extra="forbid")
+class VersionedTask(TaskResponse):
+    """A task and its ETag, for `If-Match`."""
+
+    etag: Annotated[str, pydantic.Field(description="The ETag of this version of the task, with its quotes.")]
+
+
+@with_config(extra="forbid")
+class TrashedTask(VersionedTask):
+    """A task that was deleted and can be restored."""
+
+    deleted_at: Annotated[Time, _time("When the task was deleted.")]
+
+
+@with_config(extra="forbid")
+class TrashResponse(TypedDict):
+    """A page of the trash, and the number of tasks on all pages."""
+
+    tasks: Annotated[list[TrashedTask], pydantic.Field(json_schema_extra={"maxItems": MAX_LIMIT})]
+    count: Annotated[int, _integer(0, _MAX_BIGINT, "Number of tasks on all pages.")]

@@ -19,6 +19,7 @@ from sqlalchemy import (
     case,
     func,
     literal_column,
+    null,
     or_,
     select,
     true,
@@ -29,7 +30,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.elements import ColumnElement
 
-from taskwell.database.clock import now, now_or_later_than
+from taskwell.database.clock import days_ago, now, now_or_later_than
 from taskwell.database.text import by_code_point, contains
 from taskwell.tasks.schemas import MEMBERS
 from taskwell.tasks.tables import task, user_revision
@@ -113,6 +114,53 @@ delete_task = (
     .values(deleted_at=now(), revision=_next_revision)
     .returning(*_STORED)
 )
+
+_OWN_AND_NOT_ERASED = (task.c.user_id == owner, task.c.erased_at.is_(None))
+
+get_task_or_trashed = select(*_STORED, task.c.deleted_at).where(*_OWN_AND_NOT_ERASED, task.c.id == task_id)
+
+restore_task = (
+    update(task)
+    .where(*_OWN_AND_NOT_ERASED, task.c.deleted_at.is_not(None), task.c.id == task_id)
+    .values(deleted_at=null(), updated_at=now_or_later_than(task.c.updated_at), revision=_next_revision)
+    .returning(*_STORED)
+)
+
+# The one statement on the tasks of all users; see `taskwell.tasks.purge`. It sets no revision, so no trigger fires.
+_OLD_TRASH = (
+    task.c.deleted_at < days_ago(bindparam("older_than_days", type_=Integer)),
+    task.c.title != literal_column("''"),
+)
+_oldest = select(task.c.id).where(*_OLD_TRASH).order_by(task.c.deleted_at).limit(bindparam("batch", type_=Integer))
+erase_tasks = (
+    update(task)
+    .where(task.c.id.in_(_oldest.offset(literal_column("0"))))
+    .values(title=literal_column("''"), description=null(), creation_digest=null(), erased_at=now())
+    .returning(task.c.id)
+)
+
+
+# --- a page of the trash
+
+_IN_TRASH = (*_OWN_AND_NOT_ERASED, task.c.deleted_at.is_not(None))
+
+
+@cache
+def list_trash(*, follows: bool) -> Executable:
+    """Selects a page of the trash, the newest deletion first. Each row is a task, its revision, `deleted_at` and `count`.
+
+    `count` is the number of all tasks in the trash. An empty page is one row whose task is all NULL. With `follows`, the
+    page begins after the deletion with the revision `:after_revision`.
+    """
+    totals = select(func.count().label("count")).select_from(task).where(*_IN_TRASH).subquery("totals")
+    page = select(*_STORED, task.c.deleted_at).where(*_IN_TRASH)
+    if follows:
+        page = page.where(task.c.revision < bindparam("after_revision", type_=BigInteger))
+    # Each deletion has a revision of its own. With a condition on `deleted_at`, PostgreSQL would expect too few tasks behind a
+    # cursor, and so read all of them instead of a page.
+    ordered = page.order_by(task.c.revision.desc())
+    limited = ordered.limit(bindparam("limit", type_=Integer)).offset(literal_column("0")).subquery("page")
+    return select(*limited.c, totals.c.count).select_from(totals.outerjoin(limited, true()))
 
 
 # --- a page of tasks

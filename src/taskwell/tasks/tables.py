@@ -14,9 +14,12 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
     column,
     false,
+    literal_column,
 )
+from sqlalchemy.sql.elements import ColumnElement
 from sqlmodel import Field, SQLModel
 
 MAX_TITLE = 200
@@ -35,6 +38,11 @@ def _sort_index(name: str) -> Index:
     return Index(f"task_by_{name}", *columns, postgresql_where=live, postgresql_ops=ops, sqlite_where=live)
 
 
+def _index_of_deleted(name: str, *columns: str, only: ColumnElement[bool]) -> Index:
+    deleted = and_(column("deleted_at").is_not(None), only)
+    return Index(name, *columns, postgresql_where=deleted, sqlite_where=deleted)
+
+
 class Task(SQLModel, table=True):
     """One task. A deleted task stays, marked as deleted, until it is erased. An erased task keeps only its keys."""
 
@@ -48,6 +56,13 @@ class Task(SQLModel, table=True):
         Index("task_by_newest", "user_id", "deleted_at", -column("id", BigInteger), "complete"),
         *(_sort_index(name) for name in ("created_at", "updated_at", "title")),
         Index("task_revision", "user_id", "revision"),
+        # The trash of a user. The last two columns let SQLite count it from the index alone.
+        _index_of_deleted(
+            "task_trash", "user_id", "revision", "deleted_at", "erased_at", only=column("erased_at").is_(None)
+        ),
+        # For the purge. An erased task has no title. By `erased_at`, PostgreSQL would use this index for the trash of a user,
+        # too, and read that of all users.
+        _index_of_deleted("task_deleted_at", "deleted_at", only=column("title") != literal_column("''")),
         # Otherwise SQLite reuses the id of the newest row once that row is deleted.
         {"sqlite_autoincrement": True},
     )

@@ -8,7 +8,7 @@ docs/adr/0011-writes-are-functions-in-the-database.md.
 from collections.abc import Callable, Sequence
 from typing import Literal, cast
 
-from taskwell.database.interface import PrepareStep, Row, Values, Write
+from taskwell.database.interface import MaintenanceWrite, PrepareStep, Row, Values, Write
 from taskwell.etags import Precondition
 from taskwell.tasks import statements
 from taskwell.tasks.schemas import MEMBERS
@@ -63,6 +63,24 @@ def _delete_task(prepare: PrepareStep) -> Callable[[Values], Row]:
     return run
 
 
+def _restore_task(prepare: PrepareStep) -> Callable[[Values], Row]:
+    get, restore = prepare(statements.get_task_or_trashed), prepare(statements.restore_task)
+
+    def run(values: Values) -> Row:
+        found = get(values)
+        if not found:
+            return _row(_NO_TASK, "missing")
+        *stored, deleted_at = found[0]
+        return _row(stored, "unchanged") if deleted_at is None else _row(restore(values)[0], "done")
+
+    return run
+
+
+def _purge(prepare: PrepareStep) -> Callable[[Values], Row]:
+    erase = prepare(statements.erase_tasks)
+    return lambda values: (len(erase(values)),)
+
+
 def _row(stored: Sequence[object], outcome: Outcome) -> Row:
     return (*stored, outcome)
 
@@ -86,3 +104,7 @@ change_task = Write(
     _change_task,
 )
 delete_task = Write("delete_task", ("owner", "id", *Precondition._fields), _delete_task)
+restore_task = Write("restore_task", ("owner", "id"), _restore_task)
+
+# Its row is the number of tasks that it erased. It is for all users, so only maintenance can prepare it.
+purge = MaintenanceWrite("purge", ("older_than_days", "batch"), _purge)

@@ -1,5 +1,7 @@
 """On PostgreSQL, create the functions that write tasks and fold case. On both engines, add an index for each order of a list.
 
+Two more indexes, of the tasks in the trash only, are for the list of the trash and for the purge.
+
 Revision ID: 0003
 Revises: 0002
 """
@@ -20,6 +22,13 @@ _SORTED = {
     "task_by_created_at": "user_id, created_at, id, complete",
     "task_by_updated_at": "user_id, updated_at, id, complete",
     "task_by_title": "user_id, title{by_code_point}, id, complete",
+}
+
+# Of deleted tasks that are not erased: for the trash of a user, and for the purge, which looks for the oldest of all users.
+# By `erased_at`, PostgreSQL would use the second one for the first purpose, too.
+_DELETED = {
+    "task_trash": "(user_id, revision, deleted_at, erased_at) WHERE deleted_at IS NOT NULL AND erased_at IS NULL",
+    "task_deleted_at": "(deleted_at) WHERE deleted_at IS NOT NULL AND title <> ''",
 }
 
 # --- functions on PostgreSQL
@@ -212,6 +221,60 @@ BEGIN
 END $$
 """
 
+# The purge takes no revision, so every condition on the revision needs one on `erased_at`, too.
+_RESTORE_TASK = f"""
+CREATE FUNCTION taskwell_0003.restore_task(writer text, task_id bigint) RETURNS taskwell_0003.written {_WRITE} AS $$
+DECLARE
+    stored taskwell.task;
+    taken bigint;
+    moment timestamptz;
+    outcome text;
+BEGIN
+    FOR attempt IN 1..2 LOOP
+        SELECT * INTO stored FROM taskwell.task AS t
+        WHERE t.user_id = writer AND t.id = task_id AND t.erased_at IS NULL;
+        outcome := CASE
+            WHEN stored.id IS NULL THEN 'missing'
+            WHEN stored.deleted_at IS NULL THEN 'unchanged'
+        END;
+        EXIT WHEN outcome IS NOT NULL;
+        {_TAKE_REVISION.strip()}
+        moment := greatest(clock_timestamp(), stored.updated_at + interval '1 microsecond');
+        UPDATE taskwell.task AS t SET deleted_at = NULL, updated_at = moment, revision = taken
+        WHERE t.user_id = writer AND t.id = task_id AND t.erased_at IS NULL AND t.revision = stored.revision
+        RETURNING * INTO stored;
+        IF FOUND THEN
+            {_result("'done'")}
+        END IF;
+    END LOOP;
+    {_END.strip()}
+    {_result("outcome")}
+END $$
+"""
+
+# Erases the oldest tasks in the trash, of all users, and returns their number. It changes nothing that a user can see but
+# the trash, so it takes no revision. It skips a task that somebody else is writing. So it waits for nobody, although it
+# does not lock the row of `owner` first, and cannot be part of a deadlock.
+_PURGE = f"""
+CREATE FUNCTION taskwell_0003.purge(older_than_days integer, batch integer) RETURNS bigint {_WRITE} AS $$
+DECLARE
+    moment timestamptz := clock_timestamp();
+    erased bigint;
+BEGIN
+    UPDATE taskwell.task AS t
+    SET title = '', description = NULL, creation_digest = NULL, erased_at = moment
+    -- Not a join by the id, for which PostgreSQL may read the whole table. The rows are locked, so they stay in place.
+    WHERE t.ctid = ANY (ARRAY(
+        SELECT old.ctid FROM taskwell.task AS old
+        WHERE old.deleted_at < moment - older_than_days * interval '24 hours' AND old.title <> ''
+        ORDER BY old.deleted_at LIMIT batch
+        FOR UPDATE SKIP LOCKED
+    ));
+    GET DIAGNOSTICS erased = ROW_COUNT;
+    RETURN erased;
+END $$
+"""
+
 # Texts that Unicode's simple case folding makes equal are equal after this (CaseFolding.txt, statuses C and S). `lower` does
 # nearly that, by a collation that knows Unicode: PostgreSQL's own from version 17 on, before that ICU's. `translate` folds the
 # letters that `lower` does not, and those whose lower case depends on the letters around. It takes ten times as long, so only
@@ -248,6 +311,8 @@ _FUNCTIONS = {
     "create_task(text, text, bytea, text, text, boolean)": _CREATE_TASK,
     "change_task(text, bigint, text, boolean, text, boolean, text[], text[])": _CHANGE_TASK,
     "delete_task(text, bigint, text[], text[])": _DELETE_TASK,
+    "restore_task(text, bigint)": _RESTORE_TASK,
+    "purge(integer, integer)": _PURGE,
     "fold_case(text)": _FOLD_CASE,
 }
 
@@ -267,6 +332,8 @@ def upgrade() -> None:
     for name, columns in _SORTED.items():
         listed = columns.format(by_code_point=by_code_point)
         op.execute(f"CREATE INDEX {name} ON {prefix}task ({listed}) WHERE deleted_at IS NULL")
+    for name, definition in _DELETED.items():
+        op.execute(f"CREATE INDEX {name} ON {prefix}task {definition}")
     # After the others, because it also blocks readers.
     op.execute(f"DROP INDEX {prefix}task_newest")
     if not postgres:
@@ -290,7 +357,7 @@ def _grant_to_writers(connection: Connection) -> None:
 def downgrade() -> None:
     postgres = op.get_context().dialect.name == "postgresql"
     prefix = "taskwell." if postgres else ""
-    for name in ("task_by_newest", *_SORTED):
+    for name in ("task_by_newest", *_SORTED, *_DELETED):
         op.execute(f"DROP INDEX {prefix}{name}")
     op.execute(f"CREATE INDEX task_newest ON {prefix}task (user_id, deleted_at, id, complete)")
     if postgres:
