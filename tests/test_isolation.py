@@ -33,6 +33,7 @@ OWNED = {
     ("PUT", "/api/{user_id}/tasks/{task_id}"),
     ("PATCH", "/api/{user_id}/tasks/{task_id}"),
     ("DELETE", "/api/{user_id}/tasks/{task_id}"),
+    ("GET", "/api/{user_id}/changes"),
 }
 BODY = {"title": "stolen", "description": None, "complete": True}
 

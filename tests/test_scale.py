@@ -39,6 +39,9 @@ READS: dict[str, Executable] = {
     },
     "list_tasks that changed": statements.list_tasks(PageShape(unless_known=True)),
     "not changed": statements.list_tasks(PageShape(unless_known=True)),
+    "list_changes": statements.list_changes,
+    "list_changes from the middle": statements.list_changes,
+    "no changes": statements.list_changes,
 }
 
 ON_SQLITE: dict[str, Executable] = READS | {
@@ -116,6 +119,8 @@ def _values(name: str, owner: str, user: "_User", limit: int) -> Values:
         "after_value": next((value for column, value in sort_values.items() if column in name), None),
         "known_revision": user.revision if name == "not changed" else 0,
         "known_epoch": 1,
+        # The revision of each task is its ID.
+        "since": user.revision if name == "no changes" else middle_id if name.endswith("middle") else 0,
     }
 
 
@@ -139,6 +144,8 @@ def _found_by_on_postgres(name: str) -> set[str]:
         return {"task_creation_key", "owner_pkey"}
     if name == "not changed":
         return {"owner_pkey"}
+    if "changes" in name:
+        return {"task_revision", "owner_pkey"}
     if not name.startswith("list_"):
         return {"task_pkey"} if name == "get_task" else {"task_pkey", "owner_pkey"}
     sorted_by = {f"task_by_{column}" for column in ("created_at", "updated_at", "title") if column in name}
@@ -175,7 +182,11 @@ async def _check_on_postgres(url: str, subtests: pytest.Subtests) -> None:
                     assert scans == 0
                     _check_plan(plan, rows=rows, live=some[owner].live)
                     found_by = _found_by_on_postgres(name)
-                    if name.startswith("list_"):
+                    if "changes" in name:
+                        # From the beginning, all of an ordinary user's tasks fit on a page.
+                        all_fit = owner == ORDINARY and name == "list_changes"
+                        assert indexes == found_by or (all_fit and indexes == {"task_creation_key", "owner_pkey"})
+                    elif name.startswith("list_"):
                         # All of an ordinary user's tasks fit on a page, so any of these indexes will do.
                         assert indexes <= COUNTERS | {"owner_pkey"}
                         assert owner == ORDINARY or found_by <= indexes
@@ -277,6 +288,7 @@ async def _connected(url: str) -> AsyncGenerator[asyncpg.Connection]:
 
 BY_ID = "SEARCH task USING INTEGER PRIMARY KEY (rowid=?)"
 BY_KEY = "SEARCH task USING INDEX sqlite_autoindex_task_1 (user_id=? AND creation_key=?)"
+BY_REVISION = "SEARCH task USING INDEX task_revision (user_id=? AND revision>?)"
 OWNER = "SEARCH owner USING INDEX sqlite_autoindex_owner_1 (user_id=?)"
 PAGE = "SEARCH task USING INDEX task_newest (user_id=? AND deleted_at=?)"
 COUNT = "SEARCH task USING COVERING INDEX task_newest (user_id=? AND deleted_at=?)"
@@ -284,6 +296,8 @@ COUNT = "SEARCH task USING COVERING INDEX task_newest (user_id=? AND deleted_at=
 
 def _found_by_on_sqlite(name: str) -> set[str]:
     """Returns how a statement finds its rows."""
+    if "changes" in name:
+        return {BY_REVISION, OWNER}
     if not name.startswith("list_"):
         steps = {"create_task": {OWNER}, "get_created_task": {BY_KEY}, "get_task": {BY_ID}}
         steps["not changed"] = {OWNER, PAGE, COUNT}

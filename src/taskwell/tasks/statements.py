@@ -108,6 +108,13 @@ delete_task = (
 )
 
 
+# The owner's revision and epoch, 0 before their first write.
+_state = select(
+    func.coalesce(func.max(user_revision.c.revision), literal_column("0")).label("revision"),
+    func.coalesce(func.max(user_revision.c.epoch), literal_column("0")).label("epoch"),
+).where(user_revision.c.user_id == owner)
+
+
 # --- a page of tasks
 
 Sort = Literal["created_at", "-created_at", "updated_at", "-updated_at", "title", "-title"]
@@ -146,11 +153,7 @@ def list_tasks(shape: PageShape) -> Executable:
     `epoch` are the owner's, 0 before their first write. An empty page is one row whose task is all NULL.
     """
     # All of it is read in one statement, so the revision is that of these rows.
-    latest = select(
-        func.coalesce(func.max(user_revision.c.revision), literal_column("0")).label("revision"),
-        func.coalesce(func.max(user_revision.c.epoch), literal_column("0")).label("epoch"),
-    ).where(user_revision.c.user_id == owner)
-    state = latest.cte("state")
+    state = _state.cte("state")
     matching = _matching(shape)
     limit: ColumnElement[Any] = bindparam("limit", type_=Integer)
     # The count is a scalar subquery: half the cost of `count(*) OVER ()`.
@@ -208,3 +211,30 @@ def _after(shape: PageShape) -> ColumnElement[bool]:
 def _sort_key(sort: Sort) -> ColumnElement[Any]:
     name = sort.removeprefix("-")
     return by_code_point(task.c.title) if name == "title" else task.c[name]
+
+
+# --- changes
+
+
+def _list_changes() -> Executable:
+    # All of it is read in one statement, so no change up to the owner's revision is missing. Each change has a revision of
+    # its own, so a page can end behind any of them.
+    state = _state.subquery("state")
+    page = (
+        select(*_STORED, task.c.deleted_at)
+        .where(task.c.user_id == owner, task.c.revision > bindparam("since", type_=BigInteger))
+        .order_by(task.c.revision)
+        .limit(bindparam("limit", type_=Integer))
+        # Without an offset SQLAlchemy adds one for SQLite, and as a value.
+        .offset(literal_column("0"))
+        .subquery("page")
+    )
+    # The join keeps the page's order, because its left side is one row.
+    return select(*page.c, state.c.revision.label("owner_revision"), state.c.epoch).select_from(
+        state.outerjoin(page, true())
+    )
+
+
+# Selects the tasks whose last change has a revision above `:since`, in the order of these changes, deleted ones included.
+# Each row ends with the owner's revision and epoch. An empty page is one row whose task is all NULL.
+list_changes = _list_changes()
