@@ -4,22 +4,19 @@ Requests that threads send whole rarely overlap in the service. These tests firs
 request, and then the last bytes in quick succession.
 """
 
-import asyncio
 import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from itertools import pairwise
 from threading import Event
 from typing import Any
 
 from support.racing import Call, race
-from support.rows import execute
+from support.rows import execute, uncommitted
 from support.service import Client, Json, Service
-from taskwell.database import postgres, sqlite
-from taskwell.database.interface import compile_statement
-from taskwell.database.urls import SQLiteURL, parse_database_url
-from taskwell.tasks import statements, writes
+from taskwell.etags import Precondition
+from taskwell.tasks import writes
 
 Snapshot = set[tuple[Any, ...]]
 
@@ -118,37 +115,14 @@ def test_a_reader_that_sees_a_revision_has_seen_all_earlier_ones(service: Servic
 def test_a_write_waits_until_the_write_with_the_previous_revision_commits(service: Service, alice: Client) -> None:
     first, second = alice.create()["id"], alice.create()["id"]
     with ThreadPoolExecutor(1) as thread:
-        with _uncommitted_deletion(service, alice.user, first):
+        with uncommitted(
+            service.url_of_database, writes.delete_task, owner=alice.user, id=first, **Precondition()._asdict()
+        ):
             writing = thread.submit(alice.request, "PATCH", second, json={"title": "new"})
             time.sleep(0.3)
             assert not writing.done()
         assert writing.result().status_code == 200
     assert _snapshot(service, alice, "id, task.revision") == {(first, 3), (second, 4)}
-
-
-@contextmanager
-def _uncommitted_deletion(service: Service, user: str, task_id: int) -> Generator[None]:
-    """Deletes a task as another process would, and commits at the end of the block."""
-    url = parse_database_url(service.url_of_database)
-    values = {"owner": user, "id": task_id, "if_match": None, "if_none_match": None}
-    if isinstance(url, SQLiteURL):
-        compiled = compile_statement(statements.delete_task, sqlite._DIALECT)
-        with closing(sqlite.connect(url.path)) as writer:
-            writer.execute("BEGIN IMMEDIATE")
-            writer.execute(compiled.sql, compiled.arguments(values))
-            yield
-            writer.execute("COMMIT")
-        return
-    compiled = postgres.call_of(writes.delete_task)
-    with asyncio.Runner() as loop:
-        connection = loop.run(postgres.connect(url))
-        try:
-            loop.run(connection.execute("BEGIN"))
-            loop.run(connection.execute(compiled.sql, *compiled.arguments(values)))
-            yield
-            loop.run(connection.execute("COMMIT"))
-        finally:
-            loop.run(connection.close())
 
 
 @contextmanager

@@ -71,6 +71,9 @@ def test_the_client_of_openapi_generator_works(service: Service, generated: Path
         assert tasks.list_tasks(alice, complete=True, limit=10).tasks == [replaced]
         assert tasks.list_tasks(alice, complete=False).count == 0
 
+        changes = client.SyncApi(connection).list_changes(alice)
+        assert [one.title for one in changes.tasks] == ["Buy bread"]
+
         with pytest.raises(client.exceptions.UnprocessableEntityException) as refused:
             tasks.create_task(alice, client.TaskCreate(title=" "))
         assert [rule.loc[1].actual_instance for rule in refused.value.data.errors] == ["title"]
@@ -106,6 +109,9 @@ def test_the_client_of_openapi_python_client_works(service: Service, generated: 
         assert (replaced.title, replaced.description) == ("Buy bread", "Oat")
         assert call("list_tasks", alice, complete=True, limit=10).tasks == [replaced]
         assert call("list_tasks", alice, complete=False).count == 0
+
+        changes = call("list_changes", alice, tag="sync")
+        assert [one.title for one in changes.tasks] == ["Buy bread"]
 
         refused = call("create_task", alice, body=models.TaskCreate(title=" "))
         assert [rule.loc for rule in refused.errors] == [["body", "title"]]

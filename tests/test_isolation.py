@@ -36,6 +36,7 @@ OWNED = {
     ("DELETE", "/api/{user_id}/tasks/{task_id}"),
     ("GET", "/api/{user_id}/trash"),
     ("POST", "/api/{user_id}/trash/{task_id}/restore"),
+    ("GET", "/api/{user_id}/changes"),
 }
 BODY = {"title": "stolen", "description": None, "complete": True}
 

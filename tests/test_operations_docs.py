@@ -13,6 +13,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from support.changes import changes
 from support.postgres import find_binaries
 from support.process import COMMAND, run
 from support.rows import execute
@@ -94,6 +95,7 @@ def test_a_backup_of_sqlite_made_during_writes_is_complete(way: str, tmp_path: P
         assert (tmp_path / "taskwell.db-wal").stat().st_size > 0
         in_shell(block(way), tmp_path)
         alice.create("after")
+        lost = changes(alice).json()["since"]
     (tmp_path / "taskwell.db-wal").write_bytes(b"of the old file")
     in_shell(block("rm -f taskwell.db-wal"), tmp_path)
     with closing(sqlite.connect(tmp_path / "taskwell.db")) as connection:
@@ -103,6 +105,7 @@ def test_a_backup_of_sqlite_made_during_writes_is_complete(way: str, tmp_path: P
         alice = service.client("alice")
         assert alice.titles() == ["before"]
         assert alice.create("new")["id"] > 1_000_000
+        assert changes(alice, since=lost).status_code == 410
 
 
 @pytest.mark.parametrize("ours_alone", [False, True])
@@ -113,7 +116,9 @@ def test_a_dump_of_postgresql_can_be_restored_and_served(
         pytest.skip("no pg_dump on this machine")
     old, new = new_migrated_url("postgres"), new_database_url("postgres")
     with running("postgres", DATABASE_URL=old) as service:
-        service.client("alice").create("before")
+        alice = service.client("alice")
+        alice.create("before")
+        token = changes(alice).json()["since"]
     (before,) = execute(old, "SELECT user_id, revision, epoch FROM owner")
     (option,) = re.findall(r"add `(--schema=[^`]+)`", DOCUMENT)
     execute(old, "CREATE TABLE public.of_another_program ()")
@@ -127,6 +132,7 @@ def test_a_dump_of_postgresql_can_be_restored_and_served(
         alice = service.client("alice")
         assert alice.titles() == ["before"]
         assert alice.create("new")["id"] > 1_000_000
+        assert changes(alice, since=token).status_code == 410
         use_every_endpoint(service.client())
         assert service.http.get("/health/ready").status_code == 200
     assert execute(new, "SELECT epoch FROM owner WHERE user_id = 'alice'") != [(before[2],)]

@@ -12,9 +12,12 @@ import pytest
 
 from support.relay import Relay
 from support.service import Client, Json, Service, running
+from taskwell.auth.tokens import UserId
 from taskwell.database import postgres
 from taskwell.database.urls import PostgresURL, parse_database_url
+from taskwell.etags import ListState
 from taskwell.migrations.runner import upgrade
+from taskwell.tasks.sync_tokens import token_of
 
 ENGINES = ["postgres", "postgres-tls", "postgres-pooler"]
 
@@ -40,6 +43,7 @@ def once_of_each(client: Client, task: Json, doomed: Json, turn: int) -> list[tu
     return [
         ("GET", "", None),
         ("GET", f"{client.home}?complete=false&limit=50&offset=0", None),
+        ("GET", f"/api/{client.user}/changes?limit=50", None),
         ("POST", "", {"title": "new"}),
         ("GET", task["id"], None),
         ("PUT", task["id"], {"title": f"put {turn}", "complete": False}),
@@ -79,11 +83,17 @@ def each_outcome(client: Client) -> Iterator[tuple[str, int, Callable[[], httpx2
     etag = client.request("GET", task["id"]).headers["etag"]
     listed = client.request("GET").headers["etag"]
     stale = {"If-Match": '"0"'}
+    changes = f"/api/{client.user}/changes"
+    since = client.request("GET", changes).json()["since"]
+    lost = token_of(UserId(client.user), ListState(2**40, 1))
     cases: list[tuple[str, int, dict[str, Any]]] = [
         ("a task that is missing", 404, {"method": "GET", "path": 0}),
         ("a task that is known", 304, {"method": "GET", "path": task["id"], "headers": {"If-None-Match": etag}}),
         ("a list that is known", 304, {"method": "GET", "path": "", "headers": {"If-None-Match": listed}}),
         ("a search", 200, {"method": "GET", "path": "", "params": {"q": "new", "sort": "title"}}),
+        ("no changes", 200, {"method": "GET", "path": changes, "params": {"since": since}}),
+        ("a page of changes", 200, {"method": "GET", "path": changes, "params": {"limit": 1}}),
+        ("a token of a lost history", 410, {"method": "GET", "path": changes, "params": {"since": lost}}),
         ("created", 201, {**post, "json": new, "headers": key("a")}),
         ("replayed", 201, {**post, "json": new, "headers": key("a")}),
         ("other values", 422, {**post, "json": {"title": "other"}, "headers": key("a")}),

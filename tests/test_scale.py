@@ -41,6 +41,9 @@ READS: dict[str, Executable] = {
     "list_trash from a cursor": statements.list_trash(follows=True),
     "list_tasks that changed": statements.list_tasks(PageShape(unless_known=True)),
     "not changed": statements.list_tasks(PageShape(unless_known=True)),
+    "list_changes": statements.list_changes,
+    "list_changes from the middle": statements.list_changes,
+    "no changes": statements.list_changes,
 }
 
 ON_SQLITE: dict[str, Executable] = READS | {
@@ -101,7 +104,7 @@ MIDDLE_OF_TRASH = """
 
 # A task in the middle of the user's list, from which a cursor goes on.
 MIDDLE = """
-    SELECT id, created_at, updated_at, title FROM task WHERE user_id = '{}' AND deleted_at IS NULL
+    SELECT id, created_at, updated_at, title, revision FROM task WHERE user_id = '{}' AND deleted_at IS NULL
     ORDER BY id LIMIT 1 OFFSET {}
 """
 
@@ -114,7 +117,7 @@ def _cases(names: Iterable[str]) -> Iterator[tuple[str, str, int]]:
 
 
 def _values(name: str, owner: str, user: "_User", limit: int) -> Values:
-    middle_id, created_at, updated_at, title = user.middle
+    middle_id, created_at, updated_at, title, middle_revision = user.middle
     sort_values = {"created_at": created_at, "updated_at": updated_at, "title": title}
     return {
         "owner": owner,
@@ -137,6 +140,7 @@ def _values(name: str, owner: str, user: "_User", limit: int) -> Values:
         # The oldest task is 13 days old.
         "older_than_days": 10,
         "batch": limit,
+        "since": user.revision if name == "no changes" else middle_revision if name.endswith("middle") else 0,
     }
 
 
@@ -159,17 +163,19 @@ COUNTERS = {"task_by_newest", "task_by_created_at", "task_by_updated_at", "task_
 
 def _found_by_on_postgres(name: str) -> set[str]:
     """Returns the indexes by which a statement finds its rows."""
-    if name == "create_task":
-        return {"task_creation_key", "owner_pkey"}
-    if name == "not changed":
-        return {"owner_pkey"}
-    if name == "purge":
+    known = {
+        "create_task": {"task_creation_key", "owner_pkey"},
+        "get_task": {"task_pkey"},
+        "not changed": {"owner_pkey"},
         # It finds the rows by their place.
-        return {"task_deleted_at"}
+        "purge": {"task_deleted_at"},
+    }
     if name.startswith("list_trash"):
         return {"task_trash"}
+    if "changes" in name:
+        return {"task_revision", "owner_pkey"}
     if not name.startswith("list_"):
-        return {"task_pkey"} if name == "get_task" else {"task_pkey", "owner_pkey"}
+        return known.get(name, {"task_pkey", "owner_pkey"})
     sorted_by = {f"task_by_{column}" for column in ("created_at", "updated_at", "title") if column in name}
     return {"owner_pkey"} | (sorted_by or {"task_by_newest"})
 
@@ -211,7 +217,11 @@ async def _check_on_postgres(url: str, subtests: pytest.Subtests) -> None:
                         continue
                     counted = some[owner].trashed if "trash" in name else some[owner].live
                     _check_plan(plan, rows=rows, counted=counted)
-                    if name.startswith("list_tasks"):
+                    if "changes" in name:
+                        # From the beginning, all of an ordinary user's tasks fit on a page.
+                        all_fit = owner == ORDINARY and name == "list_changes"
+                        assert indexes == found_by or (all_fit and indexes == {"task_creation_key", "owner_pkey"})
+                    elif name.startswith("list_tasks"):
                         # All of an ordinary user's tasks fit on a page, so any of these indexes will do.
                         assert indexes <= COUNTERS | {"owner_pkey"}
                         assert owner == ORDINARY or found_by <= indexes
@@ -315,6 +325,7 @@ async def _connected(url: str) -> AsyncGenerator[asyncpg.Connection]:
 
 BY_ID = "SEARCH task USING INTEGER PRIMARY KEY (rowid=?)"
 BY_KEY = "SEARCH task USING INDEX sqlite_autoindex_task_1 (user_id=? AND creation_key=?)"
+BY_REVISION = "SEARCH task USING INDEX task_revision (user_id=? AND revision>?)"
 OWNER = "SEARCH owner USING INDEX sqlite_autoindex_owner_1 (user_id=?)"
 PAGE = "SEARCH task USING INDEX task_by_newest (user_id=? AND deleted_at=?)"
 COUNT = "SEARCH task USING COVERING INDEX task_by_newest (user_id=? AND deleted_at=?)"
@@ -326,6 +337,8 @@ COUNT_TRASH = "SEARCH task USING COVERING INDEX task_trash (user_id=?)"
 
 def _found_by_on_sqlite(name: str) -> set[str]:
     """Returns how a statement finds its rows."""
+    if "changes" in name:
+        return {BY_REVISION, OWNER}
     if not name.startswith("list_"):
         steps = {"create_task": {OWNER}, "get_created_task": {BY_KEY}, "get_task": {BY_ID}}
         steps["not changed"] = {OWNER, PAGE, COUNT}

@@ -43,6 +43,10 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", "3xx", 400, 401, 403
 [[operations]]
 include-name = "GET /api/{{user_id}}/trash"
 checks.positive_data_acceptance.expected-statuses = ["2xx", 401, 403, 404, 422]
+# A token belongs to the history of one user.
+[[operations]]
+include-name = "GET /api/{{user_id}}/changes"
+checks.positive_data_acceptance.expected-statuses = ["2xx", 401, 403, 404, 410, 422]
 
 # A key that was used before for another task is refused.
 [[operations]]
@@ -98,7 +102,7 @@ def test_the_service_behaves_as_its_document_says(service: Service, tmp_path: Pa
     report = schemathesis(service, tmp_path, "--max-examples=40")
     assert report["failures"] == [], report["text"]
     assert report["errors"] == [], report["text"]
-    # It warns that valid requests are refused: those with an invented cursor or with `If-None-Match: 0`.
+    # It warns that valid requests are refused: those with an invented cursor or token, or with `If-None-Match: 0`.
     assert {name for name, found in report["warnings"].items() if found} <= {"validation_mismatch"}
     assert (report["exit_code"], report["complete"], report["operations"]["errored"]) == (0, True, 0)
     assert report["operations"]["tested"] == report["operations"]["total"]

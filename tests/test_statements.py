@@ -177,6 +177,15 @@ def test_a_request_is_one_statement_or_on_sqlite_one_transaction_whatever_its_ou
         assert len(recorded) == 1, recorded
 
 
+@pytest.mark.parametrize("limit", [1, 1000])
+def test_a_page_of_changes_is_one_statement(service: Service, alice: Client, limit: int) -> None:
+    for _ in range(2):
+        alice.create()
+    with _recorded(service, alice) as recorded:
+        assert alice.request("GET", f"/api/{alice.user}/changes", params={"limit": limit}).status_code == 200
+    assert len(recorded) == 1, recorded
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
 def test_a_request_with_an_invalid_body_does_not_reach_the_database(
     service: Service, alice: Client, method: str

@@ -32,7 +32,7 @@ from taskwell.http.middleware import LastResort, RequestMiddleware
 from taskwell.http.rate_limits import RateLimits, failure_limit, user_limit
 from taskwell.migrations.check import schema_revision
 from taskwell.settings import Settings
-from taskwell.tasks import routes, trash
+from taskwell.tasks import feed, routes, trash
 from taskwell.tasks.purge import Purge
 from taskwell.tasks.repository import TaskRepository
 
@@ -101,6 +101,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.include_router(routes.router)
     app.include_router(trash.router)
+    app.include_router(feed.router)
     app.include_router(health.router)
     openapi.complete(app)
     docs.add(app)

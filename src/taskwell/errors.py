@@ -199,7 +199,7 @@ class RequestTimeout(Problem):
 
 
 class Gone(Problem):
-    """The task that the request made has been deleted since."""
+    """The request refers to something that no longer exists: the task of its key, or the history of its token."""
 
     status = 410
     code = "GONE"

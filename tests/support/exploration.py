@@ -19,6 +19,7 @@ from hypothesis.stateful import (
 )
 
 from support import plans, racing
+from support.changes import Copy, changes
 from support.model import Call, Condition, Exchange, Model, Query, in_some_order, next_path
 from support.plans import Conditions, Plan, list_call
 from support.rows import execute
@@ -26,12 +27,13 @@ from support.service import Client
 
 
 class User:
-    """A user, the model of their tasks, and the lists that they have seen."""
+    """A user, the model of their tasks, the lists that they have seen, and their copy, kept up to date by `/changes`."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
         self.model = Model(client.user)
         self.seen: list[Call] = []
+        self.copy = Copy(client, limit=7)
 
     def request(self, call: Call) -> racing.Call:
         return racing.Call(self.client, call.method, call.path, call.body, call.headers)
@@ -48,6 +50,14 @@ class User:
     def explain(self, exchanges: Sequence[Exchange]) -> None:
         self.model = in_some_order(self.model, exchanges)
 
+    def sync(self) -> None:
+        """Brings the copy up to date, and checks that it is as the model."""
+        self.copy.sync()
+        model = self.model
+        assert self.copy.tasks == {number: {**task, "etag": model.etag(number)} for number, task in model.tasks.items()}
+        assert self.copy.deleted.keys() == {*model.deleted}
+        assert self.copy.revision == model.revision
+
     def check_tag(self, call: Call, response: httpx2.Response) -> None:
         """Checks that the tag of this list, which the user got while tasks changed, leads to a 304 only if it is current."""
         plain = replace(call, if_none_match=None)
@@ -61,7 +71,7 @@ places = st.integers(0, 20)
 
 
 class Exploration(RuleBasedStateMachine):
-    """Each rule is something that a client does; after each, both users look at their lists."""
+    """Each rule is something that a client does; after each, both users look at their lists and bring their copies up to date."""
 
     def __init__(self, new_client: Callable[[str], Client], database: str) -> None:
         super().__init__()
@@ -168,6 +178,13 @@ class Exploration(RuleBasedStateMachine):
         self.erased = True
         self.look()
         self.create_some(who)
+        assert changes(user.client, since=user.copy.since).status_code == 410
+        user.copy = Copy(user.client, limit=7)
+
+    @invariant()
+    def copies_are_true(self) -> None:
+        for user in self.users:
+            user.sync()
 
     @invariant()
     def count_steps(self) -> None:

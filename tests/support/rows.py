@@ -2,11 +2,15 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 
 import asyncpg
+from sqlalchemy.sql.base import Executable
 
+from taskwell.database import postgres, sqlite
+from taskwell.database.interface import Row, Values, Write, compile_statement
 from taskwell.database.schema import SCHEMA
 from taskwell.database.urls import PostgresURL, parse_database_url
 
@@ -42,6 +46,34 @@ def writes_held(url: str, user: str) -> Iterator[None]:
             loop.run(connected.execute("COMMIT"))
         finally:
             loop.run(connected.close())
+
+
+@contextmanager
+def uncommitted(url: str, write: Write, **values: object) -> Iterator[None]:
+    """Runs a write as another process would, and commits it at the end of the block."""
+    parsed = parse_database_url(url)
+    if not isinstance(parsed, PostgresURL):
+        with closing(sqlite.connect(parsed.path)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            write.build(partial(_step, connection))(values)
+            yield
+            connection.execute("COMMIT")
+        return
+    call = postgres.call_of(write)
+    with asyncio.Runner() as loop:
+        driver = loop.run(postgres.connect(parsed))
+        try:
+            loop.run(driver.execute("BEGIN"))
+            loop.run(driver.execute(call.sql, *call.arguments(values)))
+            yield
+            loop.run(driver.execute("COMMIT"))
+        finally:
+            loop.run(driver.close())
+
+
+def _step(connection: sqlite3.Connection, statement: Executable) -> Callable[[Values], Sequence[Row]]:
+    compiled = compile_statement(statement, sqlite._DIALECT)
+    return lambda values: connection.execute(compiled.sql, compiled.arguments(values)).fetchall()
 
 
 async def _on_postgres(url: str, sql: str) -> list[tuple[object, ...]]:

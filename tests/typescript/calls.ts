@@ -10,6 +10,7 @@ const [, , baseUrl, user_id, token] = process.argv;
 const api = createClient<paths>({ baseUrl, headers: { Authorization: `Bearer ${token}` } });
 const tasks = "/api/{user_id}/tasks";
 const task = "/api/{user_id}/tasks/{task_id}";
+const changes = "/api/{user_id}/changes";
 const path = { user_id };
 
 function check(condition: boolean, what: string): asserts condition {
@@ -36,7 +37,13 @@ check((await api.GET(task, { params: one })).data?.id === created.id, "get");
 const refused = await api.POST(tasks, { params: { path }, body: { title: " " } });
 check(refused.error?.errors?.[0]?.loc.join(".") === "body.title", "refuse");
 
+const all = (await api.GET(changes, { params: { path, query: { limit: 10 } } })).data;
+check(all?.tasks[0]?.title === "Buy bread" && !all.has_more, "changes");
+const since = all.since;
+
 check((await api.DELETE(task, { params: one })).response.status === 204, "delete");
+const later = (await api.GET(changes, { params: { path, query: { since } } })).data;
+check(later?.deleted[0]?.id === created.id && later.tasks.length === 0, "later changes");
 check((await api.GET(task, { params: one })).error?.error_code === "NOT_FOUND", "not found");
 
 const trash = (await api.GET("/api/{user_id}/trash", { params: { path, query: { limit: 10 } } })).data;

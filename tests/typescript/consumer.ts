@@ -86,9 +86,19 @@ export const successes: [
   Same<Received<"delete_task", 204>, never>,
   Same<Received<"list_trash", 200>, Schemas["TrashResponse"]>,
   Same<Received<"restore_task", 200>, Task>,
+  Same<Received<"list_changes", 200>, Schemas["ChangesResponse"]>,
   Same<Received<"health", 200>["status"], "ok">,
   Same<Received<"ready", 200>["database"], "ok">,
-] = [true, true, true, true, true, true, true, true, true, true];
+] = [true, true, true, true, true, true, true, true, true, true, true];
+
+// --- changes: a task has its ETag besides, and can be sent back without it
+
+declare const changes: Schemas["ChangesResponse"];
+export const { etag, ...versioned } = changes.tasks[0]!;
+export const changed: Task = versioned;
+export const ifMatch: string = etag;
+export const removed: { id: number; deleted_at: string }[] = changes.deleted;
+export const next: { since: string; revision: number; has_more: boolean } = changes;
 
 // --- errors: the same body for all errors of all operations
 
@@ -102,6 +112,7 @@ export const failures: { [Operation in keyof operations]: Same<Failed[Operation]
   delete_task: true,
   list_trash: true,
   restore_task: true,
+  list_changes: true,
   health: true,
   ready: true,
 };

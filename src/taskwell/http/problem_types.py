@@ -194,7 +194,7 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
         title="Gone",
         meaning="The request refers to something that no longer exists. Either an earlier request with the same"
         " `Idempotency-Key` created a task that was deleted since, or a token of `/changes` is no longer valid. Such a token"
-        " ends when the operator restores a backup, and it works for one user only.",
+        " works for one user only. It ends when the operator restores a backup or erases the user's data.",
         remedies={410: "send a new `Idempotency-Key`, or read the changes again from the start, without `since`"},
         steps=[
             "After a `POST` with an `Idempotency-Key`: if you want another task, send the request with a new key.",

@@ -4,6 +4,7 @@ from fastapi.openapi.models import Example
 
 from taskwell.auth.owner import AUTH_PROBLEMS
 from taskwell.auth.scopes import READ, WRITE
+from taskwell.auth.tokens import UserId
 from taskwell.errors import (
     MALFORMED_HEADER,
     DatabaseError,
@@ -23,9 +24,11 @@ from taskwell.errors import (
     UnsupportedMediaType,
     Violation,
 )
+from taskwell.etags import ListState
 from taskwell.http.conditions import NOT_A_KEY, NOT_ENTITY_TAGS
 from taskwell.http.openapi import Responses, header, problem_responses
-from taskwell.tasks.repository import reused_key
+from taskwell.tasks.repository import outdated_token, reused_key
+from taskwell.tasks.sync_tokens import token_of
 
 USER = "user_abc123"
 
@@ -40,6 +43,13 @@ TASK = {
 }
 _CHANGED = TASK | {"complete": True, "updated_at": "2026-11-21T18:05:12.000345Z"}
 _DELETED = _CHANGED | {"etag": '"59"', "deleted_at": "2026-11-21T19:40:01.700000Z"}
+_CHANGES = {
+    "tasks": [_CHANGED | {"etag": '"56"'}],
+    "deleted": [{"id": 2, "deleted_at": "2026-11-21T18:07:30.120000Z"}],
+    "since": token_of(UserId(USER), ListState(57, 1763720000)),
+    "revision": 57,
+    "has_more": False,
+}
 
 CREATE: dict[str, Example] = {
     "title": {"summary": "Only a title", "value": {"title": "Buy milk"}},
@@ -67,6 +77,7 @@ def _bad(loc: list[str | int], msg: str, kind: str) -> UnprocessableRequest:
 
 
 _BAD_LIMIT = _bad(["query", "limit"], "must be less than or equal to 1000", "less_than_equal")
+_BAD_TOKEN = _bad(["query", "since"], "is not a token of this service", "sync_token")
 _BAD_ID = _bad(["path", "task_id"], "must be an integer in decimal digits", "int_parsing")
 _BAD_TITLE = _bad(["body", "title"], "must have at least 1 character", "string_too_short")
 _NOT_JSON = MalformedRequest("The request's body is not JSON: Expecting value at character 0.")
@@ -138,4 +149,8 @@ ON_RESTORE: Responses = {
 ON_DELETE: Responses = {
     204: {"headers": {"Taskwell-Revision": header("Taskwell-Revision")}},
     **problem_responses([_BAD_ID, *_ON_CONDITION, *_ON_WRITE]),
+}
+ON_CHANGES: Responses = {
+    200: _success(_CHANGES),
+    **problem_responses([_BAD_TOKEN, outdated_token(), *_ON_READ]),
 }

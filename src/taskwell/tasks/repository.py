@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple, cast
 
@@ -26,6 +27,9 @@ from taskwell.tasks.schemas import (
 from taskwell.tasks.statements import PageShape, Sort
 from taskwell.tasks.writes import Outcome
 from taskwell.times import rfc3339
+
+# The places of further columns in a row, behind those of `MEMBERS`.
+_REVISION, _DELETED_AT = len(MEMBERS), len(MEMBERS) + 1
 
 # The columns of `MEMBERS`, then those that only the service uses.
 _PublicRow = tuple[int, str, str, str | None, bool, datetime, datetime, *tuple[object, ...]]
@@ -82,6 +86,22 @@ class TrashPage(NamedTuple):
     following: int | None
 
 
+class Deletion(NamedTuple):
+    """A deleted task, and when it was deleted."""
+
+    task_id: int
+    deleted_at: datetime
+
+
+class StoredChanges(NamedTuple):
+    """Changes, the oldest first: tasks as they are now, and deletions. With them, a copy has reached `state`."""
+
+    tasks: Sequence[Stored]
+    deletions: Sequence[Deletion]
+    state: ListState
+    has_more: bool
+
+
 class TaskRepository:
     """The tasks in `database`. Tasks of other users do not exist here."""
 
@@ -96,6 +116,7 @@ class TaskRepository:
         self._trash, self._trash_after = (
             database.prepare(statements.list_trash(follows=follows)) for follows in (False, True)
         )
+        self._changes = database.prepare(statements.list_changes)
         self._lists: dict[PageShape, Query] = {}
 
     async def list(self, owner: UserId, page: Page, known: ListState | None = None) -> StoredPage:
@@ -133,6 +154,28 @@ class TaskRepository:
         if shape not in self._lists:
             self._lists[shape] = self._database.prepare(statements.list_tasks(shape))
         return self._lists[shape]
+
+    async def changes(self, owner: UserId, since: ListState, limit: int) -> StoredChanges:
+        """Returns what has changed since the state `since`, at most `limit` tasks and deletions.
+
+        Raises:
+            Gone: the owner's tasks have never been in this state.
+        """
+        # One more than shown, to see whether another page follows.
+        rows = await self._changes(owner=owner, since=since.revision, limit=limit + 1)
+        task_id, *_, revision, epoch = rows[0]
+        state = ListState(cast("int", revision), cast("int", epoch))
+        if not _has_been(since, state):
+            raise outdated_token()
+        # An empty page is one row without a task.
+        shown = rows[: limit if task_id is not None else 0]
+        has_more = len(rows) > limit
+        return StoredChanges(
+            [_stored(row) for row in shown if row[_DELETED_AT] is None],
+            [_deletion(row) for row in shown if row[_DELETED_AT] is not None],
+            ListState(cast("int", shown[-1][_REVISION]), state.epoch) if has_more else state,
+            has_more,
+        )
 
     async def get(self, owner: UserId, task_id: int) -> Stored:
         """Returns a task.
@@ -255,6 +298,17 @@ def reused_key() -> UnprocessableRequest:
     )
 
 
+def outdated_token() -> Gone:
+    """Returns the problem for a token that names no state of the owner's tasks in their present history."""
+    return Gone("This token is no longer valid, or it is another user's. Discard your copy and start without a token.")
+
+
+def _has_been(since: ListState, state: ListState) -> bool:
+    """Returns whether tasks that are in `state` now have been in the state `since`."""
+    # The epoch is random and set with the first write. Before that all histories are the same: there are no tasks.
+    return since.revision == 0 or (since.epoch == state.epoch and since.revision <= state.revision)
+
+
 def _not_found() -> NotFound:
     return NotFound("There is no such task.")
 
@@ -268,8 +322,12 @@ def _position(row: Row, sort: Sort | None) -> Position:
     return Position(cast("datetime | str | None", value), cast("int", row[0]))
 
 
+def _deletion(row: Row) -> Deletion:
+    return Deletion(cast("int", row[0]), cast("datetime", row[_DELETED_AT]))
+
+
 def _stored(row: Row) -> Stored:
-    return Stored(_task(row), cast("int", row[len(MEMBERS)]))
+    return Stored(_task(row), cast("int", row[_REVISION]))
 
 
 def _task(row: Row) -> TaskResponse:

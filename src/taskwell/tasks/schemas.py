@@ -183,6 +183,13 @@ MEMBERS = tuple(TaskResponse.__annotations__)
 
 
 @with_config(extra="forbid")
+class VersionedTask(TaskResponse):
+    """A task and its `etag`. All of these members are always present, and no others."""
+
+    etag: Annotated[str, pydantic.Field(description="The `ETag` of the task, with its quotes. Send it in `If-Match`.")]
+
+
+@with_config(extra="forbid")
 class TaskListResponse(TypedDict):
     """A page of tasks, and the number of matching tasks on all pages."""
 
@@ -191,10 +198,38 @@ class TaskListResponse(TypedDict):
 
 
 @with_config(extra="forbid")
-class VersionedTask(TaskResponse):
-    """A task and its ETag, for `If-Match`."""
+class DeletedTask(TypedDict):
+    """A task that was deleted."""
 
-    etag: Annotated[str, pydantic.Field(description="The ETag of this version of the task, with its quotes.")]
+    id: Annotated[int, _integer(1, _MAX_BIGINT, "The ID of the task.")]
+    deleted_at: Annotated[Time, _time("When the task was deleted.")]
+
+
+@with_config(extra="forbid")
+class ChangesResponse(TypedDict):
+    """Changes of a user's tasks: each task as it is now, or the ID of a deleted one. No ID is in both lists."""
+
+    tasks: Annotated[
+        list[VersionedTask],
+        pydantic.Field(description="Tasks that are new or changed.", json_schema_extra={"maxItems": MAX_LIMIT}),
+    ]
+    deleted: Annotated[
+        list[DeletedTask],
+        pydantic.Field(
+            description="Tasks that were deleted, also some that you have never seen.",
+            json_schema_extra={"maxItems": MAX_LIMIT},
+        ),
+    ]
+    since: Annotated[str, pydantic.Field(description="The token for the next request: its `since`.")]
+    revision: Annotated[
+        int,
+        _integer(
+            0,
+            _MAX_BIGINT,
+            "With this page, your copy contains every write whose `Taskwell-Revision` is not higher than this.",
+        ),
+    ]
+    has_more: Annotated[bool, pydantic.Field(description="Whether more changes follow. Request them at once.")]
 
 
 @with_config(extra="forbid")

@@ -268,3 +268,30 @@ def _after(shape: PageShape, source: FromClause) -> ColumnElement[bool]:
 def _sort_key(sort: Sort, source: FromClause) -> ColumnElement[Any]:
     name = sort.removeprefix("-")
     return by_code_point(source.c.title) if name == "title" else source.c[name]
+
+
+# --- changes
+
+
+def _list_changes() -> Executable:
+    # All of it is read in one statement, so no change up to the owner's revision is missing. Each change has a revision of
+    # its own, so a page can end after any of them.
+    state = get_state.subquery("state")
+    page = (
+        select(*_STORED, task.c.deleted_at)
+        .where(task.c.user_id == owner, task.c.revision > bindparam("since", type_=BigInteger))
+        .order_by(task.c.revision)
+        .limit(bindparam("limit", type_=Integer))
+        # Without an OFFSET, SQLAlchemy adds one on SQLite and binds its value. A literal avoids that.
+        .offset(literal_column("0"))
+        .subquery("page")
+    )
+    # The join keeps the page's order, because its left side is one row.
+    return select(*page.c, state.c.revision.label("owner_revision"), state.c.epoch).select_from(
+        state.outerjoin(page, true())
+    )
+
+
+# Selects the tasks whose last change has a revision above `:since`, in the order of these changes, deleted ones included.
+# Each row ends with the owner's revision and epoch. An empty page is one row whose task is all NULL.
+list_changes = _list_changes()
