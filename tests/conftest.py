@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 
 from support import servers
-from support.servers import WANTED, server_of
+from support.servers import server_of
 from support.service import Client, Service, running
 from taskwell.database.urls import parse_database_url
 from taskwell.migrations.runner import upgrade
@@ -70,7 +70,9 @@ async def _execute(url: str, sql: str) -> None:
     await connection.close()
 
 
-@pytest.fixture(scope="session", params=["sqlite", *WANTED])
+# The pooler is in front of the server with TLS, so these are also its version of PostgreSQL, and TLS. Modules that are about TLS
+# or about connections name that server themselves.
+@pytest.fixture(scope="session", params=["sqlite", "postgres", "postgres-pooler"])
 def service(request: pytest.FixtureRequest, new_database_url: Callable[[str], str]) -> Iterator[Service]:
     """The service, once on each kind of database."""
     with running(request.param, DATABASE_URL=new_database_url(request.param)) as service:
