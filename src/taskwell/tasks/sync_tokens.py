@@ -1,4 +1,4 @@
-"""Tokens of `/changes` and `/events`: how far a client's copy of a user's tasks has come.
+"""Tokens of `/changes`: how far a client's copy of a user's tasks has come.
 
 A token is the user's revision and epoch. It is opaque to clients, and belongs to one user. It needs no secret: a forged
 token can only make its own user miss changes.

@@ -52,7 +52,7 @@ async def _trash(
         str | None,
         Field(min_length=1, max_length=MAX_CURSOR),
         CURSOR_TEXT,
-        Query(description="Where the page begins, from the `Link` header of the page before."),
+        Query(description="The start of the page, from the `Link` header of the page before."),
     ] = None,
 ) -> _Trash:
     return _Trash(request, limit, None if cursor is None else position_in(cursor, _TRASH, None).id)
