@@ -15,4 +15,4 @@ ENGINES = ["sqlite", *(pytest.param(engine, marks=pytest.mark.slow) for engine i
 
 @pytest.mark.parametrize("service", ENGINES, indirect=True)
 def test_concurrent_requests_have_the_same_results_as_some_order_of_them(service: Service) -> None:
-    explore(service.client, service.url_of_database, examples=30)
+    explore(service.client, service.url_of_database, examples=20)

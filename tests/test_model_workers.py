@@ -16,7 +16,7 @@ def test_two_processes_have_the_same_results_as_one(
 ) -> None:
     url = new_migrated_url(engine)
     with serving(tmp_path, "serve", "--workers", "2", **production(url)) as server:
-        explore(server.client, url, examples=20)
+        explore(server.client, url, examples=12)
         log = server.log.read_text()
     assert log.count("Started server process") == 2
     assert "Traceback" not in log

@@ -59,7 +59,8 @@ class Clients:
         while True:
             try:
                 reader, writer = await asyncio.open_connection(self._host, self._port)
-            except ConnectionRefusedError:
+            except (ConnectionRefusedError, ConnectionResetError):
+                # Refused; or reset, because the service stopped listening before it accepted. Nothing was sent.
                 return
             try:
                 await self._use(reader, writer, keep_alive=keep_alive, pauses=pauses)

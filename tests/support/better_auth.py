@@ -5,7 +5,6 @@ A test configures the server as a reader of the example would: by editing `plugi
 
 import os
 import shutil
-import socket
 import sqlite3
 import subprocess
 import time
@@ -19,6 +18,7 @@ from uuid import uuid4
 import httpx2
 
 from support.npm import require_packages
+from support.ports import free_port
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "better-auth"
 SECRET = "mX3vQ8rT1kLz6BfW0sYh9JdN4cGp7UaE2oKi5tRw"
@@ -73,7 +73,7 @@ class BetterAuth:
         self._server = server
         self._log = folder / "log"
         self.database = database or folder / "auth.db"
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.environment = {
             "PATH": os.environ["PATH"],
@@ -194,10 +194,3 @@ def _cookies(response: httpx2.Response) -> dict[str, str]:
     for header in response.headers.get_list("set-cookie"):
         jar.load(header)
     return {name: morsel.value for name, morsel in jar.items()}
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port

@@ -8,13 +8,14 @@ import ctypes
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from functools import cache
 from pathlib import Path
+
+from support.ports import free_port
 
 CLONE_NEWUSER = 0x10000000
 PR_SET_PDEATHSIG = 1
@@ -37,9 +38,7 @@ class Daemon:
         self._as_nobody = sys.platform == "linux" and os.geteuid() == 0 and not can_unshare()
         self._hand_over(self._folder)
         self.log = self._folder / "log"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
 
     def wait_until_ready(self) -> None:
         """Waits until the server serves. Servers can start at the same time and then be waited for one by one."""

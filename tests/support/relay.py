@@ -14,6 +14,8 @@ from types import TracebackType
 from typing import Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
+from support.ports import free_port
+
 CALL_SECONDS = 10
 # Closing a socket with this option sends RST instead of FIN.
 NO_LINGER = struct.pack("ii", 1, 0)
@@ -55,8 +57,7 @@ class Relay:
     def __init__(self, url: str) -> None:
         target = urlsplit(url)
         self._target = str(target.hostname), target.port or POSTGRES_PORT
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         login, at, _ = target.netloc.rpartition("@")
         self.url = target._replace(netloc=f"{login}{at}127.0.0.1:{self.port}").geturl()
         self.connections_made = 0
