@@ -27,8 +27,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Returns one more than the number of cores, because many tests wait for a timeout or a process."""
-    return (os.cpu_count() or 1) + 1
+    """Returns two more than the number of cores, because many tests wait for a timeout or a process."""
+    return (os.cpu_count() or 1) + 2
 
 
 def pytest_unconfigure() -> None:
