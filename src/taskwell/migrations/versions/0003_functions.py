@@ -70,42 +70,11 @@ CREATE TYPE taskwell_0003.written AS (
 # https://www.postgresql.org/docs/current/sql-createfunction.html#SQL-CREATEFUNCTION-SECURITY
 _WRITE = "LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog"
 
-# The row of `owner` stays locked until the write commits, so the writes of one user queue here and their revisions appear
-# in commit order. Every write locks it before it locks a task.
-_TAKE_REVISION = """
-        IF taken IS NULL THEN
-            INSERT INTO taskwell.owner AS o (user_id, revision, epoch)
-            VALUES (writer, 1, floor(random() * 2147483647)::integer)
-            ON CONFLICT (user_id) DO UPDATE SET revision = o.revision + 1
-            RETURNING o.revision INTO taken;
-        END IF;
-"""
-
-_END = """
-    IF outcome IS NULL THEN
-        RAISE EXCEPTION 'the database keeps a task from being written';
-    END IF;
-    -- Another writer was faster, and nothing is left to do. Nobody has seen the revision, because the row is locked.
-    IF taken IS NOT NULL THEN
-        UPDATE taskwell.owner AS o SET revision = o.revision - 1 WHERE o.user_id = writer;
-    END IF;
-"""
-
-
-def _result(outcome: str) -> str:
-    columns = "id, user_id, title, description, complete, created_at, updated_at, revision"
-    values = ", ".join(f"stored.{column}" for column in columns.split(", "))
-    return f"RETURN ROW({values}, {outcome})::taskwell_0003.written;"
-
-
 # Each function first checks whether there is anything to do, so that a call that changes nothing takes no revision and
-# waits for nobody. It then takes the revision, and writes only if the task is still as it was. If another writer was
-# faster, it checks once more, in a new statement, which sees what that writer committed. Nobody else can write then, so if the
-# task cannot be written the second time, something in the database prevents that: a trigger, or a policy.
-_CREATE_TASK = f"""
-CREATE FUNCTION taskwell_0003.create_task(
-    writer text, key text, digest bytea, new_title text, new_description text, new_complete boolean
-) RETURNS taskwell_0003.written {_WRITE} AS $$
+# waits for nobody. It then takes the revision, and writes only if the task is still as it was. If another writer was faster,
+# it checks once more, in a new statement, which sees what that writer committed.
+_WRITE_FUNCTION = """
+CREATE FUNCTION taskwell_0003.{signature} RETURNS taskwell_0003.written {options} AS $$
 DECLARE
     stored taskwell.task;
     taken bigint;
@@ -113,6 +82,47 @@ DECLARE
     outcome text;
 BEGIN
     FOR attempt IN 1..2 LOOP
+        {check}
+        EXIT WHEN outcome IS NOT NULL;
+        IF taken IS NULL THEN
+            -- The row of `owner` stays locked until the write commits, so the writes of one user queue here and their
+            -- revisions appear in commit order. Every write locks it before it locks a task.
+            INSERT INTO taskwell.owner AS o (user_id, revision, epoch)
+            VALUES (writer, 1, floor(random() * 2147483647)::integer)
+            ON CONFLICT (user_id) DO UPDATE SET revision = o.revision + 1
+            RETURNING o.revision INTO taken;
+        END IF;
+        {write}
+        RETURNING * INTO stored;
+        IF FOUND THEN
+            outcome := 'done';
+            EXIT;
+        END IF;
+    END LOOP;
+    IF outcome IS NULL THEN
+        -- Nobody else could write the second time, so it is a trigger or a policy.
+        RAISE EXCEPTION 'the database keeps a task from being written';
+    END IF;
+    IF taken IS NOT NULL AND outcome <> 'done' THEN
+        -- Another writer was faster, and nothing is left to do. Nobody has seen the revision, because the row is locked.
+        UPDATE taskwell.owner AS o SET revision = o.revision - 1 WHERE o.user_id = writer;
+    END IF;
+    RETURN ROW(
+        stored.id, stored.user_id, stored.title, stored.description, stored.complete, stored.created_at,
+        stored.updated_at, stored.revision, outcome
+    )::taskwell_0003.written;
+END $$
+"""
+
+
+def _write_function(signature: str, check: str, write: str) -> str:
+    """Returns a function that `check`s what there is to do, which sets `stored` and `outcome`, and `write`s."""
+    return _WRITE_FUNCTION.format(signature=signature, options=_WRITE, check=check.strip(), write=write.strip())
+
+
+_CREATE_TASK = _write_function(
+    "create_task(writer text, key text, digest bytea, new_title text, new_description text, new_complete boolean)",
+    """
         -- Without a digest, the service made the key for this call. A task has it already only if the service repeats
         -- a call whose reply was lost.
         IF digest IS NOT NULL OR taken IS NOT NULL THEN
@@ -123,44 +133,32 @@ BEGIN
                 WHEN stored.creation_digest IS DISTINCT FROM digest THEN 'other_values'
                 ELSE 'replayed'
             END;
-            EXIT WHEN outcome IS NOT NULL;
         END IF;
-        {_TAKE_REVISION.strip()}
+    """,
+    """
         moment := clock_timestamp();
         INSERT INTO taskwell.task AS t (
             user_id, title, description, complete, created_at, updated_at, revision, creation_key, creation_digest
         ) VALUES (writer, new_title, new_description, new_complete, moment, moment, taken, key, digest)
         ON CONFLICT (user_id, creation_key) DO NOTHING
-        RETURNING * INTO stored;
-        IF FOUND THEN
-            {_result("'done'")}
-        END IF;
-    END LOOP;
-    {_END.strip()}
-    {_result("outcome")}
-END $$
-"""
+    """,
+)
 
-_LOOK = """
+_FIND_LIVE = """
         SELECT * INTO stored FROM taskwell.task AS t
         WHERE t.user_id = writer AND t.id = task_id AND t.deleted_at IS NULL;
 """
 # The conditions are texts, because for an array of numbers the driver would first ask the database about its type.
 _IS_STALE = "stored.revision::text <> ALL (if_match) OR stored.revision::text = ANY (if_none_match)"
+_STILL_LIVE = "t.user_id = writer AND t.id = task_id AND t.deleted_at IS NULL AND t.revision = stored.revision"
 
-_CHANGE_TASK = f"""
-CREATE FUNCTION taskwell_0003.change_task(
+_CHANGE_TASK = _write_function(
+    """change_task(
     writer text, task_id bigint, new_title text, sets_description boolean, new_description text, new_complete boolean,
     if_match text[], if_none_match text[]
-) RETURNS taskwell_0003.written {_WRITE} AS $$
-DECLARE
-    stored taskwell.task;
-    taken bigint;
-    moment timestamptz;
-    outcome text;
-BEGIN
-    FOR attempt IN 1..2 LOOP
-        {_LOOK.strip()}
+)""",
+    f"""
+        {_FIND_LIVE.strip()}
         outcome := CASE
             WHEN stored.id IS NULL THEN 'missing'
             WHEN {_IS_STALE} THEN 'stale'
@@ -170,8 +168,8 @@ BEGIN
                 coalesce(new_complete, stored.complete)
             ) THEN 'unchanged'
         END;
-        EXIT WHEN outcome IS NOT NULL;
-        {_TAKE_REVISION.strip()}
+    """,
+    f"""
         moment := greatest(clock_timestamp(), stored.updated_at + interval '1 microsecond');
         UPDATE taskwell.task AS t
         SET title = coalesce(new_title, t.title),
@@ -179,78 +177,43 @@ BEGIN
             complete = coalesce(new_complete, t.complete),
             updated_at = moment,
             revision = taken
-        WHERE t.user_id = writer AND t.id = task_id AND t.deleted_at IS NULL AND t.revision = stored.revision
-        RETURNING * INTO stored;
-        IF FOUND THEN
-            {_result("'done'")}
-        END IF;
-    END LOOP;
-    {_END.strip()}
-    {_result("outcome")}
-END $$
-"""
+        WHERE {_STILL_LIVE}
+    """,
+)
 
-_DELETE_TASK = f"""
-CREATE FUNCTION taskwell_0003.delete_task(
-    writer text, task_id bigint, if_match text[], if_none_match text[]
-) RETURNS taskwell_0003.written {_WRITE} AS $$
-DECLARE
-    stored taskwell.task;
-    taken bigint;
-    moment timestamptz;
-    outcome text;
-BEGIN
-    FOR attempt IN 1..2 LOOP
-        {_LOOK.strip()}
+_DELETE_TASK = _write_function(
+    "delete_task(writer text, task_id bigint, if_match text[], if_none_match text[])",
+    f"""
+        {_FIND_LIVE.strip()}
         outcome := CASE
             WHEN stored.id IS NULL THEN 'missing'
             WHEN {_IS_STALE} THEN 'stale'
         END;
-        EXIT WHEN outcome IS NOT NULL;
-        {_TAKE_REVISION.strip()}
+    """,
+    f"""
         moment := clock_timestamp();
         UPDATE taskwell.task AS t SET deleted_at = moment, revision = taken
-        WHERE t.user_id = writer AND t.id = task_id AND t.deleted_at IS NULL AND t.revision = stored.revision
-        RETURNING * INTO stored;
-        IF FOUND THEN
-            {_result("'done'")}
-        END IF;
-    END LOOP;
-    {_END.strip()}
-    {_result("outcome")}
-END $$
-"""
+        WHERE {_STILL_LIVE}
+    """,
+)
 
 # The purge takes no revision, so every condition on the revision needs one on `erased_at`, too.
-_RESTORE_TASK = f"""
-CREATE FUNCTION taskwell_0003.restore_task(writer text, task_id bigint) RETURNS taskwell_0003.written {_WRITE} AS $$
-DECLARE
-    stored taskwell.task;
-    taken bigint;
-    moment timestamptz;
-    outcome text;
-BEGIN
-    FOR attempt IN 1..2 LOOP
+_RESTORE_TASK = _write_function(
+    "restore_task(writer text, task_id bigint)",
+    """
         SELECT * INTO stored FROM taskwell.task AS t
         WHERE t.user_id = writer AND t.id = task_id AND t.erased_at IS NULL;
         outcome := CASE
             WHEN stored.id IS NULL THEN 'missing'
             WHEN stored.deleted_at IS NULL THEN 'unchanged'
         END;
-        EXIT WHEN outcome IS NOT NULL;
-        {_TAKE_REVISION.strip()}
+    """,
+    """
         moment := greatest(clock_timestamp(), stored.updated_at + interval '1 microsecond');
         UPDATE taskwell.task AS t SET deleted_at = NULL, updated_at = moment, revision = taken
         WHERE t.user_id = writer AND t.id = task_id AND t.erased_at IS NULL AND t.revision = stored.revision
-        RETURNING * INTO stored;
-        IF FOUND THEN
-            {_result("'done'")}
-        END IF;
-    END LOOP;
-    {_END.strip()}
-    {_result("outcome")}
-END $$
-"""
+    """,
+)
 
 # Erases the oldest tasks in the trash, of all users, and returns their number. It changes nothing that a user can see but
 # the trash, so it takes no revision. It skips a task that somebody else is writing. So it waits for nobody, although it
@@ -277,7 +240,7 @@ END $$
 
 # Texts that Unicode's simple case folding makes equal are equal after this (CaseFolding.txt, statuses C and S). `lower` does
 # nearly that, by a collation that knows Unicode: PostgreSQL's own from version 17 on, before that ICU's. `translate` folds the
-# letters that `lower` does not, and those whose lower case depends on the letters around. It takes ten times as long, so only
+# letters that `lower` does not, and those whose lower case depends on the letters around. It takes eight times as long, so only
 # texts with such letters go through it. U+0130 has no simple folding, but `lower` would make an i of it, so a noncharacter
 # takes its place.
 _FOLD_CASE = """
