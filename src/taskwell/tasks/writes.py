@@ -39,10 +39,8 @@ def _change_task(prepare: PrepareStep) -> Callable[[Values], Row]:
 
     def run(values: Values) -> Row:
         stored = get(values)
-        if not stored:
-            return _row(_NO_TASK, "missing")
-        if _is_stale(stored[0], values):
-            return _row(stored[0], "stale")
+        if refusal := _refusal(stored, values):
+            return refusal
         changed = change(values)
         return _row(changed[0], "done") if changed else _row(stored[0], "unchanged")
 
@@ -52,15 +50,7 @@ def _change_task(prepare: PrepareStep) -> Callable[[Values], Row]:
 def _delete_task(prepare: PrepareStep) -> Callable[[Values], Row]:
     get, delete = prepare(statements.get_task), prepare(statements.delete_task)
 
-    def run(values: Values) -> Row:
-        stored = get(values)
-        if not stored:
-            return _row(_NO_TASK, "missing")
-        if _is_stale(stored[0], values):
-            return _row(stored[0], "stale")
-        return _row(delete(values)[0], "done")
-
-    return run
+    return lambda values: _refusal(get(values), values) or _row(delete(values)[0], "done")
 
 
 def _restore_task(prepare: PrepareStep) -> Callable[[Values], Row]:
@@ -85,10 +75,15 @@ def _row(stored: Sequence[object], outcome: Outcome) -> Row:
     return (*stored, outcome)
 
 
-def _is_stale(stored: Row, values: Values) -> bool:
-    revision = str(stored[-1])
+def _refusal(stored: Sequence[Row], values: Values) -> Row | None:
+    """Returns the row for a task that is missing, or that does not meet a condition."""
+    if not stored:
+        return _row(_NO_TASK, "missing")
+    revision = str(stored[0][-1])
     if_match, if_none_match = (cast("list[str] | None", values[name]) for name in Precondition._fields)
-    return (if_match is not None and revision not in if_match) or revision in (if_none_match or ())
+    if (if_match is not None and revision not in if_match) or revision in (if_none_match or ()):
+        return _row(stored[0], "stale")
+    return None
 
 
 create_task = Write(
