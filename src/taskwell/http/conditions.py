@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from taskwell.errors import MALFORMED_HEADER, PreconditionRequired
 from taskwell.etags import EntityTags, MalformedEntityTagsError, Precondition
+from taskwell.http.endpoint import add_header
 
 T = TypeVar("T")
 
@@ -23,19 +24,18 @@ def _entity_tags(text: object) -> EntityTags:
         raise PydanticCustomError(MALFORMED_HEADER, NOT_ENTITY_TAGS) from None
 
 
-def _schema(pattern: str, max_length: int, *examples: str) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "maxLength": max_length, "pattern": pattern, "examples": [*examples]})
+def _schema(pattern: str, max_length: int, example: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "maxLength": max_length, "pattern": pattern, "examples": [example]})
 
 
 # RFC 9110 permits a few more forms, such as empty elements.
 _TAG = '(W/)?"[!#-~]*"'
 _TAG_LIST = rf"^([*]|{_TAG}(, ?{_TAG})*)$"
 
-_Tags = Annotated[EntityTags | None, PlainValidator(_entity_tags)]
+_Tags = Annotated[EntityTags | None, PlainValidator(_entity_tags), _schema(_TAG_LIST, 8000, '"57"')]
 
 IfMatch = Annotated[
     _Tags,
-    _schema(_TAG_LIST, 8000, '"57"', "*"),
     Header(
         alias="If-Match",
         description="Do this only if the ETag of the task is one of these; `*` means any. Otherwise the response is 412.",
@@ -43,7 +43,6 @@ IfMatch = Annotated[
 ]
 IfNoneMatch = Annotated[
     _Tags,
-    _schema(_TAG_LIST, 8000, '"57"'),
     Header(
         alias="If-None-Match",
         description="The ETag of the version that you have. If it is still current, the response is 304, without a body.",
@@ -51,7 +50,6 @@ IfNoneMatch = Annotated[
 ]
 IfNoneMatchOnWrite = Annotated[
     _Tags,
-    _schema(_TAG_LIST, 8000, '"57"'),
     Header(
         alias="If-None-Match",
         description="Do this only if the ETag of the task is none of these. Otherwise the response is 412.",
@@ -87,8 +85,7 @@ def unless_known(content: T, etag: str, if_none_match: EntityTags | None, respon
     """Returns `content` with its `ETag`, or a 304 if the client has it already."""
     if if_none_match and if_none_match.include(etag):
         return NotModified(etag)
-    # `response.headers` would take four times as long.
-    response.raw_headers.append((b"etag", etag.encode()))
+    add_header(response, b"etag", etag)
     return content
 
 
@@ -98,7 +95,6 @@ _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 # The form of draft-ietf-httpapi-idempotency-key-header: a string of RFC 9651, section 3.3.3.
 _QUOTED_KEY = re.compile(r'"(?:[^"\\]|\\["\\])*"')
 _ESCAPED = re.compile(r'\\(["\\])')
-
 
 NOT_A_KEY = "must have 1 to 255 visible ASCII characters, or be a quoted string of them"
 

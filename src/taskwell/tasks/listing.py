@@ -11,6 +11,7 @@ from taskwell.auth.tokens import UserId
 from taskwell.errors import UnprocessableRequest
 from taskwell.etags import ANY_STATE, EntityTags, ListState, known_state, list_etag
 from taskwell.http.conditions import NotModified
+from taskwell.http.endpoint import add_header
 from taskwell.http.error_responses import invalid_parameter
 from taskwell.http.pages import MAX_CURSOR, decode_cursor, encode_cursor, link
 from taskwell.http.parameters import MAX_BIGINT, Boolean, DecimalDigits
@@ -46,10 +47,9 @@ class TaskList(NamedTuple):
         etag = list_etag(stored.state, self._query_string)
         if stored.page is None:
             return NotModified(etag)
-        # `response.headers` would take four times as long.
-        response.raw_headers.append((b"etag", etag.encode()))
+        add_header(response, b"etag", etag)
         if stored.following or self.page.after or self.page.offset:
-            response.headers["Link"] = self._links(owner, stored.following)
+            add_header(response, b"link", self._links(owner, stored.following))
         return stored.page
 
     @property

@@ -15,7 +15,7 @@ from taskwell.http.conditions import (
     precondition,
     unless_known,
 )
-from taskwell.http.endpoint import Endpoint
+from taskwell.http.endpoint import Endpoint, add_header
 from taskwell.http.parameters import RowId
 from taskwell.http.segments import path_segment, public_path
 from taskwell.tasks import openapi
@@ -80,9 +80,9 @@ async def create_task(
     as it is now.
     """
     created = await tasks.create(owner, new, idempotency_key)
-    response.headers["Location"] = public_path(request.scope, f"/api/{path_segment(owner)}/tasks/{created.task['id']}")
-    response.headers.update({"Idempotency-Replayed": "true"} if created.replayed else {})
-    return written(created, response)
+    location = public_path(request.scope, f"/api/{path_segment(owner)}/tasks/{created.task['id']}")
+    add_header(response, b"location", location)
+    return _created(created, response)
 
 
 @router.get(
@@ -139,17 +139,18 @@ async def delete_task(
     owner: Owner, tasks: Tasks, task_id: TaskId, if_unchanged: IfUnchanged, response: Response
 ) -> None:
     """Deletes a task."""
-    response.raw_headers.append(_revision(await tasks.delete(owner, task_id, if_unchanged)))
+    deleted = await tasks.delete(owner, task_id, if_unchanged)
+    add_header(response, b"taskwell-revision", str(deleted.revision))
 
 
-# `response.headers` would take four times as long as `raw_headers`.
+def _created(created: Created, response: Response) -> TaskResponse:
+    if created.replayed:
+        add_header(response, b"idempotency-replayed", "true")
+    return written(created, response)
 
 
 def written(stored: Stored | Created, response: Response) -> TaskResponse:
     """Returns the task of a write, and adds the headers that tell its version."""
-    response.raw_headers += [(b"etag", task_etag(stored.revision).encode()), _revision(stored)]
+    add_header(response, b"etag", task_etag(stored.revision))
+    add_header(response, b"taskwell-revision", str(stored.revision))
     return stored.task
-
-
-def _revision(stored: Stored | Created) -> tuple[bytes, bytes]:
-    return (b"taskwell-revision", b"%d" % stored.revision)

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from taskwell.auth.owner import Owner
 from taskwell.auth.tokens import UserId
-from taskwell.http.endpoint import Endpoint
+from taskwell.http.endpoint import Endpoint, add_header
 from taskwell.http.pages import MAX_CURSOR, link
 from taskwell.http.segments import path_segment
 from taskwell.tasks import openapi
@@ -36,7 +36,7 @@ class _Trash(NamedTuple):
     def answer(self, owner: UserId, stored: TrashPage, response: Response) -> TrashResponse:
         """Returns the page with its `Link`."""
         if stored.following or self.after:
-            response.headers["Link"] = self._links(owner, stored.following)
+            add_header(response, b"link", self._links(owner, stored.following))
         return stored.page
 
     def _links(self, owner: UserId, following: int | None) -> str:
