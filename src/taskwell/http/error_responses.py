@@ -57,7 +57,8 @@ def problem_response(scope: Scope, problem: Problem) -> Response:
         media_type = PROBLEM_JSON
         body |= rfc9457_members(problem.code, problem.status, root_path=public_path(scope, ""), request_id=request_id)
     return Response(
-        json.dumps(body, separators=(",", ":")),
+        # A task in the body has times.
+        json.dumps(body, separators=(",", ":"), default=rfc3339),
         problem.status,
         {"Cache-Control": "no-store", **problem.headers},
         media_type,

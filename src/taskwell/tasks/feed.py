@@ -7,13 +7,12 @@ from pydantic import Field
 
 from taskwell.auth.owner import Owner
 from taskwell.auth.tokens import UserId
-from taskwell.etags import task_etag
 from taskwell.http.endpoint import Endpoint
 from taskwell.http.parameters import DecimalDigits
 from taskwell.tasks import openapi
-from taskwell.tasks.repository import Deletion, Stored, StoredChanges
+from taskwell.tasks.repository import Deletion, StoredChanges, versioned
 from taskwell.tasks.routes import Tasks
-from taskwell.tasks.schemas import MAX_LIMIT, ChangesResponse, DeletedTask, VersionedTask
+from taskwell.tasks.schemas import MAX_LIMIT, ChangesResponse, DeletedTask
 from taskwell.tasks.sync_tokens import SyncToken, state_of, token_of
 from taskwell.times import rfc3339
 
@@ -42,16 +41,12 @@ async def list_changes(owner: Owner, tasks: Tasks, since: Since = None, limit: L
 
 def _response(owner: UserId, changes: StoredChanges) -> ChangesResponse:
     return {
-        "tasks": [_versioned(stored) for stored in changes.tasks],
+        "tasks": [versioned(stored) for stored in changes.tasks],
         "deleted": [_deleted(deletion) for deletion in changes.deletions],
         "since": token_of(owner, changes.state),
         "revision": changes.state.revision,
         "has_more": changes.has_more,
     }
-
-
-def _versioned(stored: Stored) -> VersionedTask:
-    return {**stored.task, "etag": task_etag(stored.revision)}
 
 
 def _deleted(deletion: Deletion) -> DeletedTask:

@@ -23,6 +23,7 @@ from taskwell.tasks.schemas import (
     TaskUpdate,
     TrashedTask,
     TrashResponse,
+    VersionedTask,
 )
 from taskwell.tasks.statements import PageShape, Sort
 from taskwell.tasks.writes import Outcome
@@ -282,11 +283,10 @@ def _outcome(row: Row) -> Stored:
         raise Gone
     if outcome == "other_values":
         raise reused_key()
-    task, revision = _stored(row)
+    stored = _stored(row)
     if outcome == "stale":
-        times = {name: rfc3339(cast("datetime", row[MEMBERS.index(name)])) for name in ("created_at", "updated_at")}
-        raise PreconditionFailed({**task, **times}, task_etag(revision))
-    return Stored(task, revision)
+        raise PreconditionFailed(stored.task, task_etag(stored.revision))
+    return stored
 
 
 def reused_key() -> UnprocessableRequest:
@@ -346,7 +346,10 @@ def _task(row: Row) -> TaskResponse:
     }
 
 
+def versioned(stored: Stored) -> VersionedTask:
+    """Returns the task with its entity tag."""
+    return {**stored.task, "etag": task_etag(stored.revision)}
+
+
 def _trashed(row: Row) -> TrashedTask:
-    task, revision = _stored(row)
-    deleted_at = cast("datetime", row[len(MEMBERS) + 1])
-    return {**task, "etag": task_etag(revision), "deleted_at": rfc3339(deleted_at)}
+    return {**versioned(_stored(row)), "deleted_at": rfc3339(cast("datetime", row[_DELETED_AT]))}
