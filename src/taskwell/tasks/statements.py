@@ -5,7 +5,6 @@ run on both engines. The writes run on SQLite, inside the operations of `taskwel
 write.
 """
 
-from functools import cache
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import (
@@ -145,7 +144,6 @@ erase_tasks = (
 _IN_TRASH = (*_OWN_AND_NOT_ERASED, task.c.deleted_at.is_not(None))
 
 
-@cache
 def list_trash(*, follows: bool) -> Executable:
     """Selects a page of the trash, the newest deletion first. Each row is a task, its revision, `deleted_at` and `count`.
 
@@ -188,7 +186,6 @@ class PageShape(NamedTuple):
     """No task and no count if the owner's revision and epoch are still `:known_revision` and `:known_epoch`."""
 
 
-@cache
 def list_tasks(shape: PageShape) -> Executable:
     """Selects a page of tasks. Each row ends with `count`, `revision` and `epoch`.
 
