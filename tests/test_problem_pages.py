@@ -35,9 +35,17 @@ def test_every_error_has_a_page_about_its_code_and_statuses(service: Service, co
         assert f'<th scope="row">{status} ' in page.text
 
 
+# The texts of validation errors are about the request.
+@pytest.mark.parametrize("code", sorted(set(CODES) - {"VALIDATION_ERROR"}))
+def test_an_example_has_the_text_and_the_status_of_a_real_error(code: str) -> None:
+    real = {(problem.default_detail, problem.status) for problem in problems() if problem.code == code}
+    assert (PROBLEM_TYPES[code].detail, PROBLEM_TYPES[code].statuses[0]) in real
+
+
 def test_the_list_links_to_every_page(service: Service) -> None:
     listed = set(re.findall(r'<th scope="row"><a href="([^"]+)">', service.http.get("/problems").text))
-    assert listed == {type_path(code) for code in PROBLEM_TYPES}
+    assert listed == {type_path(code) for code in CODES}
+    assert PROBLEM_TYPES.keys() == set(CODES)
     assert {service.http.get(path).status_code for path in listed} == {200}
 
 
@@ -61,6 +69,12 @@ def test_a_page_loads_nothing_and_may_be_cached(service: Service, path: str) -> 
 )
 def test_an_unknown_page_gets_the_error_that_every_path_gets(service: Service, path: str) -> None:
     assert_problem(service.http.get(path), 404, "NOT_FOUND")
+
+
+def test_behind_a_prefix_an_unknown_page_names_the_path_of_the_list(new_database_url: Callable[[str], str]) -> None:
+    with running("sqlite", DATABASE_URL=new_database_url("sqlite"), TASKWELL_ROOT_PATH="/pre") as service:
+        problem = assert_problem(service.http.get("/pre/problems/nonsense"), 404, "NOT_FOUND")
+        assert "/pre/problems lists" in problem["detail"]
 
 
 @pytest.mark.slow

@@ -75,18 +75,19 @@ def add(app: FastAPI) -> None:
         return _page(request, "Errors", _INTRODUCTION + _list(public_path(request.scope, "")))
 
     async def page(request: Request) -> Response:
-        code = _code_of(request.path_params["slug"])
-        return _page(request, PROBLEM_TYPES[code].title, _description(code, public_path(request.scope, "")))
+        root_path = public_path(request.scope, "")
+        code = _code_of(request.path_params["slug"], root_path)
+        return _page(request, PROBLEM_TYPES[code].title, _description(code, root_path))
 
     app.add_route(PROBLEMS_PATH, index, include_in_schema=False)
     app.add_route(f"{PROBLEMS_PATH}/{{slug:segment}}", page, include_in_schema=False)
 
 
-def _code_of(slug: str) -> str:
+def _code_of(slug: str, root_path: str) -> str:
     try:
         return _CODE_OF_SLUG[slug]
     except KeyError:
-        raise NotFound(f"There is no such kind of error. {PROBLEMS_PATH} lists all of them.") from None
+        raise NotFound(f"There is no such kind of error. {root_path}{PROBLEMS_PATH} lists all of them.") from None
 
 
 # --- the contents
@@ -97,7 +98,7 @@ def _list(root_path: str) -> str:
         (_link(code, root_path), ", ".join(map(str, problem.statuses)), _text(problem.title))
         for code, problem in PROBLEM_TYPES.items()
     ]
-    return _table(("Code", "Status", "Meaning"), rows)
+    return _table(("Code", "Status", "Title"), rows)
 
 
 def _link(code: str, root_path: str) -> str:
@@ -134,7 +135,7 @@ def _example(code: str, root_path: str) -> str:
         "timestamp": EXAMPLE_TIMESTAMP,
         "request_id": EXAMPLE_REQUEST_ID,
         **problem.members,
-        **rfc9457_members(code, problem.statuses[-1], root_path=root_path, request_id=EXAMPLE_REQUEST_ID),
+        **rfc9457_members(code, problem.statuses[0], root_path=root_path, request_id=EXAMPLE_REQUEST_ID),
     }
     return json.dumps(body, indent=2)
 

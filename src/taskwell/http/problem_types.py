@@ -38,9 +38,9 @@ class ProblemType:
     """A short name. It is the same whenever the error occurs (RFC 9457, section 3.1.3)."""
     meaning: str
     remedies: Mapping[int, str]
-    """What to do, in one line for each status."""
+    """Remedies in one line, for each status. The example has the first status."""
     steps: Sequence[str]
-    """What to do, in detail."""
+    """Remedies in detail."""
     detail: str
     """The `detail` of the example."""
     members: Mapping[str, object] = field(default_factory=dict[str, object])
@@ -95,8 +95,8 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
         title="The request is invalid",
         meaning="The service cannot use the request: it is malformed, or a value breaks a rule. Nothing was changed.",
         remedies={
-            400: "send a JSON body; name at least one member in a PATCH; correct the header that `errors` names; use HTTP/1.1",
             422: "correct what `errors` names",
+            400: "send a JSON body; name at least one member in a PATCH; correct the header that `errors` names; use HTTP/1.1",
         },
         steps=[
             "Read `detail`. It names each broken rule in a sentence.",
