@@ -70,8 +70,8 @@ async def _execute(url: str, sql: str) -> None:
     await connection.close()
 
 
-# The pooler is in front of the server with TLS, so these are also its version of PostgreSQL, and TLS. Modules that are about TLS
-# or about connections name that server themselves.
+# The pooler is in front of the server with TLS, so these are also its version of PostgreSQL, and TLS. Modules that are
+# about TLS or about connections name that server themselves.
 @pytest.fixture(scope="session", params=["sqlite", "postgres", "postgres-pooler"])
 def service(request: pytest.FixtureRequest, new_database_url: Callable[[str], str]) -> Iterator[Service]:
     """The service, once on each kind of database."""

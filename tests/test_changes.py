@@ -1,4 +1,5 @@
-"""Changes: a client that asks what changed since last time has a true copy of its user's tasks, whoever writes meanwhile."""
+"""Changes: a client that asks what changed since last time has a true copy of its user's tasks, whoever writes
+meanwhile."""
 
 import random
 import time
@@ -266,7 +267,8 @@ class Writers:
 
 
 def check_a_copy_under_writers(client: Client, seconds: float, limit: int) -> int:
-    """Keeps a copy while others write, and returns the number of pages. Each list that has the copy's revision equals it."""
+    """Keeps a copy while others write, and returns the number of pages. Each list that has the copy's revision equals
+    it."""
     client.create()
     writers, copy, pages = Writers(client), Copy(client, limit), 0
     with writers.at_work():

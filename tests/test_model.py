@@ -1,7 +1,7 @@
 """The service responds correctly to any requests, one at a time or concurrent.
 
-The tests send random requests to the service and compare the responses with a model of it. Concurrent requests must have
-an order in which the model explains every response. `test_model_workers` does the same with two processes.
+The tests send random requests to the service and compare the responses with a model of it. Concurrent requests must
+have an order in which the model explains every response. `test_model_workers` does the same with two processes.
 """
 
 import pytest

@@ -1,4 +1,4 @@
-"""What leaves this repository: the container image's files, and the package's metadata."""
+"""The files that leave this repository: the container image's files, and the package's metadata."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""What goes over the wire to PostgreSQL: one round trip for a request, also where no statement may have a name."""
+"""Traffic on the wire to PostgreSQL: one round trip for a request, also where no statement may have a name."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -169,7 +169,7 @@ def test_the_server_plans_a_named_statement_once(
 
 
 def mixed_up(service: Service) -> list[str]:
-    """What users were told that is not theirs, or not what they asked, in many requests at once."""
+    """Returns responses that belong to another user or another request, of many requests at once."""
 
     def use(client: Client) -> list[str]:
         wrong = []

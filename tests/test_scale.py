@@ -67,7 +67,8 @@ Plan = dict[str, Any]
 
 ORDINARY, HEAVY = "user-7", "heavy"
 
-# Multiplying by 2654435761 (Knuth's hash) scatters the complete and the deleted tasks. Half of the deleted ones are erased.
+# Multiplying by 2654435761 (Knuth's hash) scatters the complete and the deleted tasks. Half of the deleted ones are
+# erased.
 FILL = (
     """
     INSERT INTO task (user_id, title, complete, created_at, updated_at, deleted_at, erased_at, revision, creation_key)
@@ -358,8 +359,8 @@ def _found_by_on_sqlite(name: str) -> set[str]:
 # A subquery, or a scan of its result.
 SUBQUERY = re.compile("(SCALAR|LIST) SUBQUERY|CO-ROUTINE|MATERIALIZE|SCAN (CONSTANT ROW|state|totals|page)")
 
-# Maximum instructions of SQLite's virtual machine: per statement, per row it returns, per row it counts, and per row that
-# it erases, with the entries in all indexes.
+# Maximum instructions of SQLite's virtual machine: per statement, per row it returns, per row it counts, and per row
+# that it erases, with the entries in all indexes.
 INSTRUCTIONS, INSTRUCTIONS_PER_ROW, INSTRUCTIONS_PER_COUNTED_ROW, INSTRUCTIONS_PER_ERASED = 400, 40, 6, 100
 
 

@@ -144,8 +144,8 @@ def test_nobody_can_put_a_function_of_theirs_in_the_way_of_ours(migrated: str) -
 
 # --- from the versions before
 
-# The database of revision 0001, which had its tables in `public`. After it, what its processes send, and those of revision
-# 0002; a name without a schema is found by the search_path.
+# The database of revision 0001, which had its tables in `public`. After it, what its processes send, and those of
+# revision 0002; a name without a schema is found by the search_path.
 REVISION_0001 = (Path(__file__).parent / "support" / "revision_0001.sql").read_text(encoding="utf-8")
 
 CREATE = """

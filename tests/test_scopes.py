@@ -1,4 +1,4 @@
-"""What an OAuth access token may do: read with `tasks:read`, write with `tasks:write`, only for its own user."""
+"""OAuth access tokens may read with `tasks:read`, and write with `tasks:write`, only for their own user."""
 
 from typing import Any
 

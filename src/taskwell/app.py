@@ -50,7 +50,8 @@ class Application(FastAPI):
         await self.front(scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
-        # Without Starlette's outermost middleware, which responds to a bug: `LastResort` does that, with the API's error body.
+        # Without Starlette's outermost middleware, which responds to a bug: `LastResort` does that, with the API's
+        # error body.
         return cast("ServerErrorMiddleware", super().build_middleware_stack()).app
 
     async def framework(self, scope: Scope, receive: Receive, send: Send) -> None:

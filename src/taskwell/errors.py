@@ -99,7 +99,10 @@ class InvalidRequest(Problem):
 
 
 class MalformedRequest(InvalidRequest):
-    """The request or a header has a syntax error, the body is not JSON, a PATCH has no fields, or a preflight is refused."""
+    """The request or a header has a syntax error.
+
+    The body is not JSON, a PATCH has no fields, or a CORS preflight is refused: these count as syntax errors, too.
+    """
 
     status = 400
     default_detail = "The request is malformed."
@@ -254,7 +257,8 @@ class PreconditionRequired(Problem):
 class RateLimited(Problem):
     """The user has sent too many requests, or too many requests without a valid token came from the client's address.
 
-    `headers` are `Retry-After` and those of draft-ietf-httpapi-ratelimit-headers. The default headers are only for the example in the OpenAPI document.
+    `headers` are `Retry-After` and those of draft-ietf-httpapi-ratelimit-headers. The default headers are only for the
+    example in the OpenAPI document.
     """
 
     status = 429

@@ -177,7 +177,7 @@ class Settings(BaseModel):
     """Maximum number of requests that each process works on at once. More are shed with a 503."""
 
     TASKWELL_REQUIRE_IF_MATCH: bool = False
-    """Whether changing or deleting a task needs the header `If-Match`, so that nobody overwrites a change unseen."""
+    """Whether changing or deleting a task needs the header `If-Match`, so that nobody overwrites a change that they have not seen."""
 
     TASKWELL_TRASH_DAYS: int = Field(default=30, ge=1, le=3650)
     """Number of days after which the content of a deleted task may be erased. `taskwell purge` erases it."""
@@ -186,7 +186,8 @@ class Settings(BaseModel):
     """Time in seconds after which each process erases old deleted tasks again. By default, it does not."""
 
     TASKWELL_RATE_LIMIT: Annotated[Rate, BeforeValidator(parse_rate)] | None = None
-    """The number of requests that each user may send, such as `200/second`. Further requests get a 429. The default is no limit."""
+    """The number of requests that each user may send, such as `200/second`. Further requests get a 429. The default is
+    no limit."""
 
     TASKWELL_AUTH_FAILURE_LIMIT: Annotated[Rate, BeforeValidator(parse_rate)] | None = None
     """The number of requests without a valid token that each client address may send, such as `10/minute`. More get a
@@ -263,7 +264,9 @@ class Settings(BaseModel):
 
     @classmethod
     def read(cls, environment: Mapping[str, str], *, development: bool = False) -> Self:
-        """Reads the settings from `environment`. An empty value counts as missing. White space around a value is removed.
+        """Reads the settings from `environment`.
+
+        An empty value counts as missing. White space around a value is removed.
 
         The secret that `taskwell dev` creates is accepted only if `development` is true.
 
@@ -351,7 +354,10 @@ def _unknown(values: Mapping[str, str]) -> list[str]:
 
 
 def _auth_mode(values: Mapping[str, str], *, development: bool) -> list[str]:
-    """Returns the reasons if not exactly one way of verifying tokens is set, or if production uses the development secret."""
+    """Returns the reasons why the way of verifying tokens cannot be used.
+
+    Exactly one must be set, and production must not use the development secret.
+    """
     secrets = [name for name in _SECRET_NAMES if name in values]
     key_set = next((name for name in _KEY_SET_NAMES if name in values), None)
     reasons = [

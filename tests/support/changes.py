@@ -13,7 +13,7 @@ def changes(client: Client, **query: object) -> httpx2.Response:
 
 @dataclass
 class Copy:
-    """What a client has, and how far it has come. A later page wins."""
+    """A client's copy of the tasks, and its token. A later page wins."""
 
     client: Client
     limit: int = 1000

@@ -1,4 +1,4 @@
-"""What the tests of conditional requests share."""
+"""Functions that the tests of conditional requests share."""
 
 import httpx2
 

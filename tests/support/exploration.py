@@ -59,7 +59,8 @@ class User:
         assert self.copy.revision == model.revision
 
     def check_tag(self, call: Call, response: httpx2.Response) -> None:
-        """Checks that the tag of this list, which the user got while tasks changed, leads to a 304 only if it is current."""
+        """Checks that the tag of this list, which the user got while tasks changed, leads to a 304 only if it is
+        current."""
         plain = replace(call, if_none_match=None)
         tag = response.headers["ETag"]
         (again,) = racing.race([self.request(replace(plain, if_none_match=Condition(tag, (tag,))))])
@@ -71,7 +72,8 @@ places = st.integers(0, 20)
 
 
 class Exploration(RuleBasedStateMachine):
-    """Each rule is something that a client does; after each, both users look at their lists and bring their copies up to date."""
+    """Each rule is something that a client does; after each, both users look at their lists and bring their copies up
+    to date."""
 
     def __init__(self, new_client: Callable[[str], Client], database: str) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """A model of the task API: it knows what a user did, and so how the service must answer the user's next request.
 
-What only the service can know (ids, times, the tags of lists), the model takes from responses, after it has checked them
-against what it knows. A `Model` never changes; each response that it explains leads to another one.
+What only the service can know (ids, times, the tags of lists), the model takes from responses, after it has checked
+them against what it knows. A `Model` never changes; each response that it explains leads to another one.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -135,7 +135,7 @@ class Call:
 
 
 class Creation(NamedTuple):
-    """What a key was used for."""
+    """The use of a key: the task that it created, and the values."""
 
     values: Values
     task_id: int
@@ -149,7 +149,7 @@ class State(NamedTuple):
 
 
 class Page(NamedTuple):
-    """What a list shows, and the number of tasks on all pages."""
+    """The contents of a list, and the number of tasks on all pages."""
 
     tasks: Sequence[Json]
     total: int

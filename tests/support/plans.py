@@ -1,4 +1,5 @@
-"""Random requests. A plan names tasks and tags by what they are, such as "deleted" and "current"; with a model it becomes a call."""
+"""Random requests. A plan names tasks and tags by what they are, such as "deleted" and "current"; with a model it
+becomes a call."""
 
 from dataclasses import dataclass
 from functools import partial

@@ -3,7 +3,8 @@
 import random
 import socket
 
-# Below the ports that the system gives to outgoing connections, one of which could take a free port before its server does.
+# Below the ports that the system gives to outgoing connections, one of which could take a free port before its server
+# does.
 FIRST, LAST = 20_000, 32_000
 
 # Not the shared generator, which pytest-randomly seeds alike in every worker.

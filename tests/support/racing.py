@@ -1,7 +1,7 @@
 """Races requests: they reach the service whole at nearly the same moment.
 
-Requests that threads send whole rarely overlap in the service. Here all but the last byte of each request is sent first,
-and then the last bytes in quick succession.
+Requests that threads send whole rarely overlap in the service. Here all but the last byte of each request is sent
+first, and then the last bytes in quick succession.
 """
 
 import json

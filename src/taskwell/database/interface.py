@@ -1,7 +1,7 @@
 """The interface of a database: the rest of the service knows nothing else about it.
 
-A read is a statement; a write is a function. Both are prepared once, and then run by the names of their parameters, each in
-one round trip. There is no ORM session and no transaction to forget.
+A read is a statement; a write is a function. Both are prepared once, and then run by the names of their parameters,
+each in one round trip. There is no ORM session and no transaction to forget.
 """
 
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -43,8 +43,8 @@ class Write:
     """A write, as each engine runs it, with the same outcome.
 
     On PostgreSQL it is the function `name` of our schema, called with `parameters` in this order. On SQLite it is the
-    Python function that `build` returns; it takes the values, runs its prepared steps in one transaction, and returns the
-    row.
+    Python function that `build` returns; it takes the values, runs its prepared steps in one transaction, and returns
+    the row.
 
     Both touch only rows of the owner. A function of PostgreSQL takes the owner first; the statements of `build` are
     checked when they are prepared.
@@ -102,8 +102,8 @@ class Database(Protocol):
     def prepare_write(self, write: Write) -> Query:
         """Prepares `write`, which returns one row.
 
-        If the connection is lost before the reply arrives, nobody knows whether the write happened. It then runs once more
-        if it is repeatable.
+        If the connection is lost before the reply arrives, nobody knows whether the write happened. It then runs once
+        more if it is repeatable.
 
         Raises:
             NotBoundToOwnerError: a statement of the write is not bound to the owner.
@@ -118,10 +118,10 @@ class Database(Protocol):
 
 
 class MaintainedDatabase(Protocol):
-    """What only maintenance may do with a database.
+    """The operations that only maintenance may run on a database.
 
-    Requests cannot: all that they reach has a `Database`, which has no such method, and an import rule in pyproject.toml
-    keeps the modules that serve requests away from the modules that have this one.
+    Requests cannot: all that they reach has a `Database`, which has no such method, and an import rule in
+    pyproject.toml keeps the modules that serve requests away from the modules that have this one.
     """
 
     def prepare_maintenance(self, write: MaintenanceWrite) -> Query:

@@ -1,8 +1,8 @@
 """A small pool of connections to PostgreSQL, which replaces connections that break.
 
-The pool reuses the most recently used connection first, so the others can be idle. It does not ping a connection before use: that
-would be a round trip, and asyncpg knows when a connection was closed. A statement that fails nevertheless is retried if that does no
-harm; see docs/adr/0007-retry-only-what-is-safe-to-repeat.md.
+The pool reuses the most recently used connection first, so the others can be idle. It does not ping a connection before
+use: that would be a round trip, and asyncpg knows when a connection was closed. A statement that fails nevertheless is
+retried if that does no harm; see docs/adr/0007-retry-only-what-is-safe-to-repeat.md.
 """
 
 import asyncio
@@ -24,22 +24,23 @@ from taskwell.database.waiting_list import WaitingList
 CLOSE_SECONDS = 0.5
 
 # A connection that was idle for TRUSTED_SECONDS may be dead without either side knowing. If no reply comes within
-# SILENCE_SECONDS, a repeatable statement runs again on a new connection. A connection that was used a moment ago is only
-# slow, so the pool waits for it.
+# SILENCE_SECONDS, a repeatable statement runs again on a new connection. A connection that was used a moment ago is
+# only slow, so the pool waits for it.
 TRUSTED_SECONDS = 10
 SILENCE_SECONDS = 2.5
 
-# Requests wait this long for a server that wakes or restarts. After that, each request tries to connect once and then fails.
+# Requests wait this long for a server that wakes or restarts. After that, each request tries to connect once and then
+# fails.
 OUTAGE_SECONDS = 3
 FIRST_PAUSE_SECONDS = 0.05
 LAST_PAUSE_SECONDS = 0.4
 
-# After an outage every request finds its connection lost. At most this many requests connect at the same time; the others then
-# reuse those connections.
+# After an outage every request finds its connection lost. At most this many requests connect at the same time; the
+# others then reuse those connections.
 CONNECTING_AT_ONCE = 5
 
-# Network address translators drop a silent connection without telling either side: Azure's after 240 seconds, Amazon's after 350
-# (https://learn.microsoft.com/azure/load-balancer/load-balancer-tcp-reset,
+# Network address translators drop a silent connection without telling either side: Azure's after 240 seconds, Amazon's
+# after 350 (https://learn.microsoft.com/azure/load-balancer/load-balancer-tcp-reset,
 # https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-troubleshooting.html).
 MAX_IDLE_SECONDS = 200
 
@@ -168,8 +169,8 @@ class Pool:
 
     def _give_back(self, connection: PooledConnection | None) -> None:
         if connection and connection.awaits_reply:
-            # The caller does not wait until the connection is closed. The slot does, so there are never more connections than
-            # slots.
+            # The caller does not wait until the connection is closed. The slot does, so there are never more
+            # connections than slots.
             closing = asyncio.create_task(self._close_and_give_back(connection))
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)

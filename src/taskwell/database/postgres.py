@@ -86,7 +86,10 @@ async def keeps_names(url: PostgresURL, connection: asyncpg.Connection) -> bool:
 
 
 async def is_pooled(connection: asyncpg.Connection) -> bool:
-    """Returns whether the connection leads through a pooler, which gives clients its own process numbers, not the server's."""
+    """Returns whether the connection leads through a pooler.
+
+    A pooler gives clients its own process numbers, not the server's.
+    """
     process = await connection.fetchval("SELECT pg_backend_pid()", timeout=CONNECT_SECONDS)
     return bool(process != connection.get_server_pid())
 

@@ -1,9 +1,9 @@
 """SQLite, through the standard library.
 
-There are three connections, each with a worker thread: for writes, because SQLite has only one writer at a time; for reads,
-which in WAL mode never wait for the writer; and for searches, which can take long, so that other reads do not wait for them.
-Passing work to a running thread costs less than a pool. The file is in WAL mode with `synchronous=FULL`, so an acknowledged
-write is on disk (https://www.sqlite.org/pragma.html#pragma_synchronous).
+There are three connections, each with a worker thread: for writes, because SQLite has only one writer at a time; for
+reads, which in WAL mode never wait for the writer; and for searches, which can take long, so that other reads do not
+wait for them. Passing work to a running thread costs less than a pool. The file is in WAL mode with `synchronous=FULL`,
+so an acknowledged write is on disk (https://www.sqlite.org/pragma.html#pragma_synchronous).
 """
 
 import asyncio
@@ -74,8 +74,8 @@ def connect(path: Path) -> sqlite3.Connection:
 def _write_ahead(connection: sqlite3.Connection) -> None:
     """Switches the file to WAL mode, which it keeps.
 
-    When several connections switch a new file at once, SQLite refuses some of them. The busy timeout does not cover this case
-    (https://www.sqlite.org/wal.html#sometimes_queries_return_sqlite_busy_in_wal_mode).
+    When several connections switch a new file at once, SQLite refuses some of them. The busy timeout does not cover
+    this case (https://www.sqlite.org/wal.html#sometimes_queries_return_sqlite_busy_in_wal_mode).
     """
     deadline = time.monotonic() + BUSY_SECONDS
     while True:

@@ -1,1 +1,1 @@
-"""What every endpoint shares and no endpoint owns."""
+"""The parts that all endpoints share and no endpoint owns."""

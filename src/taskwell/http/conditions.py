@@ -65,8 +65,8 @@ def precondition(if_match: EntityTags | None, if_none_match: EntityTags | None, 
     """
     if required and if_match is None:
         raise PreconditionRequired
-    # `If-Match: *` means "if it exists", which every write checks anyway. `If-None-Match: *` means "if it does not exist",
-    # so no revision satisfies it.
+    # `If-Match: *` means "if it exists", which every write checks anyway. `If-None-Match: *` means "if it does not
+    # exist", so no revision satisfies it.
     match = if_match.revisions() if if_match and not if_match.is_any else None
     if if_none_match is None:
         return Precondition(match)

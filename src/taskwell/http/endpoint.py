@@ -5,8 +5,8 @@ function itself. It works out what the function needs once, when the application
 request, which costs four to six times as much as everything else in a request. Each request passes, in this order:
 authentication, the rate limit, load shedding, reading and parsing the body, validation, the function, the response.
 
-A route that needs more than the engine supports is an error when the application is built. The error names the route; see
-`taskwell.http.unsupported`. See docs/adr/0008-one-endpoint-engine.md.
+A route that needs more than the engine supports is an error when the application is built. The error names the route;
+see `taskwell.http.unsupported`. See docs/adr/0008-one-endpoint-engine.md.
 """
 
 import re

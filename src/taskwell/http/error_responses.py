@@ -39,7 +39,8 @@ from taskwell.times import rfc3339
 
 logger = logging.getLogger("taskwell.problems")
 
-# A body of 64 KiB can break thousands of rules. A client needs the first ones; all of them would make the response large.
+# A body of 64 KiB can break thousands of rules. A client needs the first ones; all of them would make the response
+# large.
 MAX_VIOLATIONS = 20
 
 MAX_LOGGED_CAUSE = 2000

@@ -40,7 +40,8 @@ class Deadline:
 
     async def run(self, work: Awaitable[T]) -> T:
         """Awaits `work`. After `seconds`, cancels it, waits until it has ended, and raises the error."""
-        # Kept, because `get_running_loop` makes a system call; so does `current_task` without a loop, before Python 3.12.
+        # Kept, because `get_running_loop` makes a system call; so does `current_task` without a loop, before Python
+        # 3.12.
         loop = self._loop = self._loop or asyncio.get_running_loop()
         task = cast("asyncio.Task[object]", asyncio.current_task(loop))
         self._ends[task] = end = loop.time() + self._seconds
@@ -94,8 +95,8 @@ class Tally:
 class InFlight:
     """Runs at most `maximum` requests at once, each for at most five seconds, and sheds the rest.
 
-    If more requests run than the database can serve, they do not finish sooner; each only waits longer. A request counts
-    from the moment its body has arrived, so slow uploads do not keep others out. See
+    If more requests run than the database can serve, they do not finish sooner; each only waits longer. A request
+    counts from the moment its body has arrived, so slow uploads do not keep others out. See
     docs/adr/0009-shed-load-by-capping-requests-in-flight.md.
     """
 
@@ -109,7 +110,9 @@ class InFlight:
         return len(self._deadline)
 
     def require_capacity(self) -> None:
-        """Sheds the request if `maximum` requests are in flight. Call this before reading the body: then shedding is cheap.
+        """Sheds the request if `maximum` requests are in flight.
+
+        Call this before reading the body: then shedding is cheap.
 
         Raises:
             LoadShed: there is no capacity.

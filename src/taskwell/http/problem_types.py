@@ -1,7 +1,7 @@
 """The kinds of errors, as clients see them: what each `error_code` means, and what to do about it.
 
-The texts are only here. The pages under /problems show them, `title` in the body of an error comes from here, and a test
-compares the table in docs/api.md with them.
+The texts are only here. The pages under /problems show them, `title` in the body of an error comes from here, and a
+test compares the table in docs/api.md with them.
 """
 
 from collections.abc import Mapping, Sequence

@@ -81,9 +81,9 @@ class RateLimit:
 
     async def use(self, key: str) -> Use | None:
         """Counts a request for `key`. Returns None if it cannot be counted now; then it is not limited."""
-        # A fixed window, such as one second or one hour of the clock. One round trip counts the request and tells what is
-        # left; the clock tells for how long. The sliding windows of `limits` need two round trips for that. The price of
-        # a fixed window: around its end, up to twice the amount may pass.
+        # A fixed window, such as one second or one hour of the clock. One round trip counts the request and tells what
+        # is left; the clock tells for how long. The sliding windows of `limits` need two round trips for that. The
+        # price of a fixed window: around its end, up to twice the amount may pass.
         window, elapsed = divmod(time.time(), self.rate.seconds)
         key = f"{self.name}/{key}/{self.rate.seconds}/{window:.0f}"
         count = await self.counter.incr(key, self.rate.seconds)

@@ -13,7 +13,8 @@ _DATABASE = re.compile(r"/?|/[0-9]{1,5}")
 
 _EXAMPLE = "redis://user:password@host:6379/0"
 
-# Other parameters would change timeouts or retries, and a misspelt one would fail at the first request instead of at the start.
+# Other parameters would change timeouts or retries, and a misspelt one would fail at the first request instead of at
+# the start.
 _PARAMETERS = {"ssl_ca_certs": re.compile(".+"), "ssl_cert_reqs": re.compile("none|optional|required")}
 
 

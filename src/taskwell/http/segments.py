@@ -14,7 +14,10 @@ from starlette.types import Scope
 
 
 def path_segment(text: str) -> str:
-    """Returns `text` as one segment of a path. Dots alone are encoded, because clients remove `..` (RFC 3986, section 5.2.4)."""
+    """Returns `text` as one segment of a path.
+
+    Dots alone are encoded, because clients remove `..` (RFC 3986, section 5.2.4).
+    """
     segment = quote(text, safe="")
     return segment.replace(".", "%2E") if segment in (".", "..") else segment
 
@@ -61,7 +64,9 @@ def check_root_path(root_path: str) -> str:
 
 
 def remove_root_path(scope: Scope, root_path: str, first_segments: Container[str]) -> None:
-    """Removes `root_path` from the path that the router sees, if the proxy has passed it on, and stores it in the scope.
+    """Removes `root_path` from the path that the router sees, if the proxy has passed it on.
+
+    Stores it in the scope.
 
     A proxy may also have removed it. The path then seldom begins like `root_path`, but it can: behind `/api`, the tasks
     of a user begin with `/api` in both cases. So it is removed only in front of one of the service's `first_segments`.

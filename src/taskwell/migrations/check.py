@@ -16,8 +16,8 @@ from taskwell.tasks.tables import task, user_revision
 
 DEADLINE_SECONDS = 5
 
-# The rights that the service needs on PostgreSQL: it reads the tables, and only functions write them. docs/operations.md
-# has the matching GRANT statements.
+# The rights that the service needs on PostgreSQL: it reads the tables, and only functions write them.
+# docs/operations.md has the matching GRANT statements.
 TABLE_RIGHTS = {f"{SCHEMA}.{table.name}": ("SELECT",) for table in (task, user_revision)}
 FUNCTIONS = tuple(
     f"{FUNCTIONS_SCHEMA}.{function}"
@@ -35,7 +35,10 @@ _MISSING_RIGHTS = "The service's database role lacks rights on Taskwell's tables
 
 
 class _missing_rights(FunctionElement[str]):  # noqa: N801 - written like an SQL function
-    """The rights that the current role lacks, comma-separated; empty if it lacks none. NULL on SQLite, which has no roles."""
+    """The rights that the current role lacks, comma-separated; empty if it lacks none.
+
+    NULL on SQLite, which has no roles.
+    """
 
     inherit_cache = True
     type = String()
@@ -43,7 +46,8 @@ class _missing_rights(FunctionElement[str]):  # noqa: N801 - written like an SQL
 
 @compiles(_missing_rights, "postgresql")
 def _missing_rights_postgres(element: ClauseElement, compiler: SQLCompiler, **options: object) -> str:
-    # `to_regclass` and the like return NULL for what is missing, so the check reports a missing right instead of an SQL error.
+    # `to_regclass` and the like return NULL for what is missing, so the check reports a missing right instead of an SQL
+    # error.
     tables = [
         _unless(f"has_table_privilege(to_regclass('{name}'), '{right}')", f"{right} ON {name}")
         for name, rights in TABLE_RIGHTS.items()
@@ -80,8 +84,8 @@ schema_revision: Select[str, str] = select(_version.c.version_num, _missing_righ
 async def check_schema(schema_revision: Query) -> None:
     """Checks the schema's revision and, if `schema_revision` returns them as a second column, the missing rights.
 
-    A newer schema is accepted if it still has this version's functions: then a newer version has migrated the database, and
-    the processes of this one go on until they are replaced.
+    A newer schema is accepted if it still has this version's functions: then a newer version has migrated the database,
+    and the processes of this one go on until they are replaced.
 
     Raises:
         NotMigrated: the database has another schema, or none.

@@ -37,8 +37,8 @@ postgres = attributes.get("dialect_name", "").startswith("postgresql") or (
     not context.is_offline_mode() and attributes["connection"].dialect.name == "postgresql"
 )
 if postgres and not context.is_offline_mode():
-    # A role named `taskwell` has our schema as its default, and Alembic then compares it under no name. The attribute is
-    # the one that Alembic's cookbook sets: https://alembic.sqlalchemy.org/en/latest/cookbook.html
+    # A role named `taskwell` has our schema as its default, and Alembic then compares it under no name. The attribute
+    # is the one that Alembic's cookbook sets: https://alembic.sqlalchemy.org/en/latest/cookbook.html
     attributes["connection"].dialect.default_schema_name = "public"
 
 context.configure(

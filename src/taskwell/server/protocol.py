@@ -1,9 +1,8 @@
 """The server's HTTP/1.1 protocol (RFC 9112), on httptools' parser.
 
-A connection serves one request after the other. The memory and time that one client can use are bounded: the server stops
-parsing while a complete request waits for its response, and it disconnects a client that sends a head or reads a response too
-slowly.
-See docs/adr/0005-uvicorn-with-our-own-protocol.md.
+A connection serves one request after the other. The memory and time that one client can use are bounded: the server
+stops parsing while a complete request waits for its response, and it disconnects a client that sends a head or reads a
+response too slowly. See docs/adr/0005-uvicorn-with-our-own-protocol.md.
 """
 
 import asyncio
@@ -39,12 +38,12 @@ LAST_REQUEST_SECONDS = 1
 """When the service stops, an idle connection may send one more request within this time."""
 
 HALF_CLOSED_SECONDS = 1
-"""A client that has closed its side may still read its response. After this time, `receive` reports it as disconnected, so
-that a long stream ends."""
+"""A client that has closed its side may still read its response. After this time, `receive` reports it as disconnected,
+so that a long stream ends."""
 
 PAUSE_SECONDS = 0.1
-"""After a 503, the next request on the same connection waits for this long. Otherwise, clients that retry at once would keep
-the process busy with shedding."""
+"""After a 503, the next request on the same connection waits for this long. Otherwise, clients that retry at once would
+keep the process busy with shedding."""
 
 # The parser gets the input in pieces of this size, so that few requests are parsed at once.
 _PIECE_BYTES = 4096
@@ -92,8 +91,8 @@ class HTTPProtocol(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._waiting: deque[Exchange] = deque()
         self._arriving: Exchange | None = None
-        # Whether the service is stopping; and whether, for that or another reason, the connection closes after the requests that
-        # were read.
+        # Whether the service is stopping; and whether, for that or another reason, the connection closes after the
+        # requests that were read.
         self._is_stopping = False
         self._is_ending = False
         self._is_pausing = False
@@ -203,8 +202,8 @@ class HTTPProtocol(asyncio.Protocol):
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Continues after the head of a request that offers another protocol (RFC 9110, section 7.8).
 
-        The parser treats everything after such a head as data of the other protocol. So a new parser gets the headers that
-        frame the body, and continues reading HTTP.
+        The parser treats everything after such a head as data of the other protocol. So a new parser gets the headers
+        that frame the body, and continues reading HTTP.
         """
         self._parser = self._new_parser()
         framing = [header for header in self._headers if header[0] in (b"content-length", b"transfer-encoding")]
@@ -350,7 +349,10 @@ class HTTPProtocol(asyncio.Protocol):
     # --- input that is not HTTP
 
     def _refuse(self) -> None:
-        """Responds with 400 after the complete requests before it, and closes, because the following bytes cannot be parsed."""
+        """Responds with 400 after the complete requests before it, and closes.
+
+        The bytes that follow cannot be parsed.
+        """
         self._is_refused = True
         self._unparsed = b""
         broken = self._arriving
@@ -434,7 +436,10 @@ class HTTPProtocol(asyncio.Protocol):
             self._watch_unread(self._loop.time())
 
     def _linger(self) -> None:
-        """Ends the output and discards further input. Closing at once would reset the connection, and the response could get lost."""
+        """Ends the output and discards further input.
+
+        Closing at once would reset the connection, and the response could get lost.
+        """
         self._is_lingering = True
         self._unparsed = b""
         if self._transport.is_closing():

@@ -31,7 +31,9 @@ logger = logging.getLogger(__name__)
 
 
 async def check_database(settings: Settings) -> None:
-    """Refuses to serve from a database with another schema. If PostgreSQL cannot be reached, only warns: it may recover.
+    """Refuses to serve from a database with another schema.
+
+    If PostgreSQL cannot be reached, only warns: it may recover.
 
     Raises:
         NotMigrated: the database has another schema than this version's.

@@ -1,7 +1,8 @@
 """Erases the content of tasks that have been in the trash for long enough.
 
-It acts on the tasks of all users, so only the application and the command may import this module, not the modules that serve
-requests; see `taskwell.database.interface.MaintainedDatabase`. Any number of processes may purge at the same time.
+It acts on the tasks of all users, so only the application and the command may import this module, not the modules that
+serve requests; see `taskwell.database.interface.MaintainedDatabase`. Any number of processes may purge at the same
+time.
 """
 
 import asyncio
@@ -24,7 +25,10 @@ logger = logging.getLogger(__name__)
 
 
 class Purge:
-    """Erases tasks that were deleted more than `days` days ago. Their rows stay, so that ids and keys are not used again."""
+    """Erases tasks that were deleted more than `days` days ago.
+
+    Their rows stay, so that ids and keys are not used again.
+    """
 
     def __init__(self, database: MaintainedDatabase, days: int) -> None:
         self._erase = database.prepare_maintenance(writes.purge)

@@ -198,8 +198,8 @@ class TaskRepository:
         """
         rows = await self._create(
             owner=owner,
-            # With a key, a creation whose reply was lost can be repeated safely. The key does not come from `random`, which
-            # a library can seed: the same key twice would make one task of two.
+            # With a key, a creation whose reply was lost can be repeated safely. The key does not come from `random`,
+            # which a library can seed: the same key twice would make one task of two.
             creation_key=key or os.urandom(16).hex(),
             creation_digest=_digest(new) if key else None,
             title=new.title,
@@ -207,8 +207,8 @@ class TaskRepository:
             complete=new.complete,
         )
         if key is None:
-            # If the creation was repeated because its reply was lost, the outcome can be "replayed" or "gone". Both mean
-            # that this call created the task.
+            # If the creation was repeated because its reply was lost, the outcome can be "replayed" or "gone". Both
+            # mean that this call created the task.
             return Created(*_stored(rows[0]), replayed=False)
         return Created(*_outcome(rows[0]), replayed=rows[0][-1] == "replayed")
 

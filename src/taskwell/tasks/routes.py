@@ -76,8 +76,8 @@ async def create_task(
 ) -> TaskResponse:
     """Creates a task.
 
-    With an `Idempotency-Key`, the request can be repeated: the response is then the task that it created the first time,
-    as it is now.
+    With an `Idempotency-Key`, the request can be repeated: the response is then the task that it created the first
+    time, as it is now.
     """
     created = await tasks.create(owner, new, idempotency_key)
     location = public_path(request.scope, f"/api/{path_segment(owner)}/tasks/{created.task['id']}")

@@ -92,7 +92,10 @@ def _without_default(schema: JsonDict) -> None:
 
 
 class TaskInput(BaseModel):
-    """The base of all requests. Unknown members are refused. Read-only ones are ignored, so a client can send a task back."""
+    """The base of all requests.
+
+    Unknown members are refused. Read-only ones are ignored, so a client can send a task back.
+    """
 
     model_config = ConfigDict(extra="forbid", json_schema_extra=_describe_input)
 
@@ -150,8 +153,8 @@ class TaskPatch(TaskInput):
 Time = datetime | str
 """A time in a response: a `datetime`, which orjson writes, or the text of one that is already written."""
 
-# Responses state the lengths of text in words. Some generated clients check `maxLength`, but count UTF-16 code units, and
-# would reject a title of 150 emoji. They state UTC in words, too: a `pattern` is matched against a parsed date.
+# Responses state the lengths of text in words. Some generated clients check `maxLength`, but count UTF-16 code units,
+# and would reject a title of 150 emoji. They state UTC in words, too: a `pattern` is matched against a parsed date.
 
 
 def _time(description: str) -> WithJsonSchema:

@@ -1,8 +1,8 @@
 """The SQL statements on tasks, each written once, in SQLAlchemy Core.
 
-Every statement is bound to the owner, takes all its values as named parameters, and is compiled to SQL text once. The reads
-run on both engines. The writes run on SQLite, inside the operations of `taskwell.tasks.writes`; on PostgreSQL, functions
-write.
+Every statement is bound to the owner, takes all its values as named parameters, and is compiled to SQL text once. The
+reads run on both engines. The writes run on SQLite, inside the operations of `taskwell.tasks.writes`; on PostgreSQL,
+functions write.
 """
 
 from typing import Any, Literal, NamedTuple
@@ -145,17 +145,19 @@ _IN_TRASH = (*_OWN_AND_NOT_ERASED, task.c.deleted_at.is_not(None))
 
 
 def list_trash(*, follows: bool) -> Executable:
-    """Selects a page of the trash, the newest deletion first. Each row is a task, its revision, `deleted_at` and `count`.
+    """Selects a page of the trash, the newest deletion first.
 
-    `count` is the number of all tasks in the trash. An empty page is one row whose task is all NULL. With `follows`, the
-    page begins after the deletion with the revision `:after_revision`.
+    Each row is a task, its revision, `deleted_at` and `count`.
+
+    `count` is the number of all tasks in the trash. An empty page is one row whose task is all NULL. With `follows`,
+    the page begins after the deletion with the revision `:after_revision`.
     """
     totals = select(func.count().label("count")).select_from(task).where(*_IN_TRASH).subquery("totals")
     page = select(*_STORED, task.c.deleted_at).where(*_IN_TRASH)
     if follows:
         page = page.where(task.c.revision < bindparam("after_revision", type_=BigInteger))
-    # Each deletion has a revision of its own. With a condition on `deleted_at`, PostgreSQL would expect too few tasks behind a
-    # cursor, and so read all of them instead of a page.
+    # Each deletion has a revision of its own. With a condition on `deleted_at`, PostgreSQL would expect too few tasks
+    # behind a cursor, and so read all of them instead of a page.
     ordered = page.order_by(task.c.revision.desc())
     limited = ordered.limit(bindparam("limit", type_=Integer)).offset(literal_column("0")).subquery("page")
     return select(*limited.c, totals.c.count).select_from(totals.outerjoin(limited, true()))
@@ -189,8 +191,8 @@ class PageShape(NamedTuple):
 def list_tasks(shape: PageShape) -> Executable:
     """Selects a page of tasks. Each row ends with `count`, `revision` and `epoch`.
 
-    `count` is the number of tasks that match, over all pages; it is NULL if the revision is the known one. `revision` and
-    `epoch` are the owner's, 0 before their first write. An empty page is one row whose task is all NULL.
+    `count` is the number of tasks that match, over all pages; it is NULL if the revision is the known one. `revision`
+    and `epoch` are the owner's, 0 before their first write. An empty page is one row whose task is all NULL.
     """
     # All of it is read in one statement, so the revision is that of these rows.
     state = get_state.cte("state")
@@ -244,11 +246,12 @@ def _page(shape: PageShape, source: FromClause) -> Select[*tuple[object, ...]]:
 def _newest_first(source: FromClause) -> list[ColumnElement[Any]]:
     """Returns the order of the index `task_by_newest`.
 
-    With a plain `id`, PostgreSQL walked the primary key instead, over the rows of all users. For a user who had a tenth of
-    all tasks, and the oldest ones, it read a million rows.
+    With a plain `id`, PostgreSQL walked the primary key instead, over the rows of all users. For a user who had a tenth
+    of all tasks, and the oldest ones, it read a million rows.
     """
     newest_first = -source.c.id
-    # `deleted_at` is NULL in all these rows, but the index has it: without it, this would not be the order of the index.
+    # `deleted_at` is NULL in all these rows, but the index has it: without it, this would not be the order of the
+    # index.
     return [task.c.deleted_at, newest_first] if source is task else [newest_first]
 
 
@@ -271,8 +274,8 @@ def _sort_key(sort: Sort, source: FromClause) -> ColumnElement[Any]:
 
 
 def _list_changes() -> Executable:
-    # All of it is read in one statement, so no change up to the owner's revision is missing. Each change has a revision of
-    # its own, so a page can end after any of them.
+    # All of it is read in one statement, so no change up to the owner's revision is missing. Each change has a revision
+    # of its own, so a page can end after any of them.
     state = get_state.subquery("state")
     page = (
         select(*_STORED, task.c.deleted_at)
@@ -289,6 +292,6 @@ def _list_changes() -> Executable:
     )
 
 
-# Selects the tasks whose last change has a revision above `:since`, in the order of these changes, deleted ones included.
-# Each row ends with the owner's revision and epoch. An empty page is one row whose task is all NULL.
+# Selects the tasks whose last change has a revision above `:since`, in the order of these changes, deleted ones
+# included. Each row ends with the owner's revision and epoch. An empty page is one row whose task is all NULL.
 list_changes = _list_changes()

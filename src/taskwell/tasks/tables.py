@@ -60,8 +60,8 @@ class Task(SQLModel, table=True):
         _index_of_deleted(
             "task_trash", "user_id", "revision", "deleted_at", "erased_at", only=column("erased_at").is_(None)
         ),
-        # For the purge. An erased task has no title. By `erased_at`, PostgreSQL would use this index for the trash of a user,
-        # too, and read that of all users.
+        # For the purge. An erased task has no title. By `erased_at`, PostgreSQL would use this index for the trash of a
+        # user, too, and read that of all users.
         _index_of_deleted("task_deleted_at", "deleted_at", only=column("title") != literal_column("''")),
         # Otherwise SQLite reuses the id of the newest row once that row is deleted.
         {"sqlite_autoincrement": True},

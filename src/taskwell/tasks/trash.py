@@ -22,7 +22,8 @@ from taskwell.tasks.schemas import MAX_LIMIT, TaskResponse, TrashResponse
 
 router = APIRouter(prefix="/api/{user_id:segment}/trash", tags=["trash"], route_class=Endpoint)
 
-# The number of this list in cursors, so that those of other lists are refused. A position is the revision of a deletion.
+# The number of this list in cursors, so that those of other lists are refused. A position is the revision of a
+# deletion.
 _TRASH = crc32(b"trash")
 
 

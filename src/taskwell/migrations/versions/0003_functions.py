@@ -1,4 +1,6 @@
-"""On PostgreSQL, create the functions that write tasks and fold case. On both engines, add an index for each order of a list.
+"""On PostgreSQL, create the functions that write tasks and fold case.
+
+On both engines, add an index for each order of a list, and two for deleted tasks.
 
 Two more indexes, of the tasks in the trash only, are for the list of the trash and for the purge.
 
@@ -17,15 +19,16 @@ depends_on = None
 # Newest first. The sign keeps PostgreSQL from walking the primary key instead, over the rows of all users.
 _NEWEST = "user_id, deleted_at, (-id), complete"
 
-# The other orders of lists: by creation, by change, and titles by code point. `complete` is for lists that are filtered by it.
+# The other orders of lists: by creation, by change, and titles by code point. `complete` is for lists that are filtered
+# by it.
 _SORTED = {
     "task_by_created_at": "user_id, created_at, id, complete",
     "task_by_updated_at": "user_id, updated_at, id, complete",
     "task_by_title": "user_id, title{by_code_point}, id, complete",
 }
 
-# Of deleted tasks that are not erased: for the trash of a user, and for the purge, which looks for the oldest of all users.
-# By `erased_at`, PostgreSQL would use the second one for the first purpose, too.
+# Of deleted tasks that are not erased: for the trash of a user, and for the purge, which looks for the oldest of all
+# users. By `erased_at`, PostgreSQL would use the second one for the first purpose, too.
 _DELETED = {
     "task_trash": "(user_id, revision, deleted_at, erased_at) WHERE deleted_at IS NOT NULL AND erased_at IS NULL",
     "task_deleted_at": "(deleted_at) WHERE deleted_at IS NOT NULL AND title <> ''",
@@ -33,8 +36,8 @@ _DELETED = {
 
 # --- functions on PostgreSQL
 
-# Not IF NOT EXISTS, which asks for the right to create schemas even if there is nothing to create. In a schema of somebody
-# else's, they could replace our functions.
+# Not IF NOT EXISTS, which asks for the right to create schemas even if there is nothing to create. In a schema of
+# somebody else's, they could replace our functions.
 _SCHEMA = """
 DO $$
 BEGIN
@@ -71,8 +74,8 @@ CREATE TYPE taskwell_0003.written AS (
 _WRITE = "LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog"
 
 # Each function first checks whether there is anything to do, so that a call that changes nothing takes no revision and
-# waits for nobody. It then takes the revision, and writes only if the task is still as it was. If another writer was faster,
-# it checks once more, in a new statement, which sees what that writer committed.
+# waits for nobody. It then takes the revision, and writes only if the task is still as it was. If another writer was
+# faster, it checks once more, in a new statement, which sees what that writer committed.
 _WRITE_FUNCTION = """
 CREATE FUNCTION taskwell_0003.{signature} RETURNS taskwell_0003.written {options} AS $$
 DECLARE
@@ -215,9 +218,9 @@ _RESTORE_TASK = _write_function(
     """,
 )
 
-# Erases the oldest tasks in the trash, of all users, and returns their number. It changes nothing that a user can see but
-# the trash, so it takes no revision. It skips a task that somebody else is writing. So it waits for nobody, although it
-# does not lock the row of `owner` first, and cannot be part of a deadlock.
+# Erases the oldest tasks in the trash, of all users, and returns their number. It changes nothing that a user can see
+# but the trash, so it takes no revision. It skips a task that somebody else is writing. So it waits for nobody,
+# although it does not lock the row of `owner` first, and cannot be part of a deadlock.
 _PURGE = f"""
 CREATE FUNCTION taskwell_0003.purge(older_than_days integer, batch integer) RETURNS bigint {_WRITE} AS $$
 DECLARE
@@ -238,11 +241,11 @@ BEGIN
 END $$
 """
 
-# Texts that Unicode's simple case folding makes equal are equal after this (CaseFolding.txt, statuses C and S). `lower` does
-# nearly that, by a collation that knows Unicode: PostgreSQL's own from version 17 on, before that ICU's. `translate` folds the
-# letters that `lower` does not, and those whose lower case depends on the letters around. It takes eight times as long, so only
-# texts with such letters go through it. U+0130 has no simple folding, but `lower` would make an i of it, so a noncharacter
-# takes its place.
+# Texts that Unicode's simple case folding makes equal are equal after this (CaseFolding.txt, statuses C and S). `lower`
+# does nearly that, by a collation that knows Unicode: PostgreSQL's own from version 17 on, before that ICU's.
+# `translate` folds the letters that `lower` does not, and those whose lower case depends on the letters around. It
+# takes eight times as long, so only texts with such letters go through it. U+0130 has no simple folding, but `lower`
+# would make an i of it, so a noncharacter takes its place.
 _FOLD_CASE = """
 DO $do$
 BEGIN
