@@ -22,3 +22,17 @@ export async function run(scenario) {
     await browser.close();
   }
 }
+
+/**
+ * Opens a page. `requested` gets the URL of each of its requests, and `complaints` what its console says.
+ * @param {import("playwright-core").BrowserContext} context
+ */
+export async function watchedPage(context) {
+  const page = await context.newPage();
+  const requested = [];
+  const complaints = [];
+  page.on("request", (request) => requested.push(request.url()));
+  page.on("console", (message) => complaints.push(message.text()));
+  page.on("pageerror", (error) => complaints.push(String(error)));
+  return { page, requested, complaints };
+}

@@ -1,13 +1,9 @@
 // A developer opens the documentation behind a proxy, and tries an operation out.
 
-import { run } from "./chromium.mjs";
+import { run, watchedPage } from "./chromium.mjs";
 
 await run(async (context, { url }) => {
-  const page = await context.newPage();
-  const requested = [];
-  const complaints = [];
-  page.on("request", (request) => requested.push(request.url()));
-  page.on("console", (message) => complaints.push(message.text()));
+  const { page, requested, complaints } = await watchedPage(context);
   page.on("response", (response) => response.status() >= 400 && complaints.push(`${response.status()} ${response.url()}`));
 
   await page.goto(`${url}/docs`);

@@ -1,6 +1,6 @@
 // A developer follows the documentation to the pages about errors, on a phone and in dark mode.
 
-import { run } from "./chromium.mjs";
+import { run, watchedPage } from "./chromium.mjs";
 
 /** What is wrong with the page in view, as a list. */
 function flaws() {
@@ -14,12 +14,7 @@ function flaws() {
 }
 
 await run(async (context, { url }) => {
-  const page = await context.newPage();
-  const requested = [];
-  const complaints = [];
-  page.on("request", (request) => requested.push(request.url()));
-  page.on("console", (message) => complaints.push(message.text()));
-  page.on("pageerror", (error) => complaints.push(String(error)));
+  const { page, requested, complaints } = await watchedPage(context);
   const backgrounds = new Set();
   const check = async () => {
     for (const colorScheme of ["light", "dark"]) {
