@@ -176,6 +176,12 @@ class Settings(BaseModel):
     TASKWELL_MAX_IN_FLIGHT: int = Field(default=50, ge=1, le=10_000)
     """Maximum number of requests that each process works on at once. More are shed with a 503."""
 
+    TASKWELL_MAX_STREAMS: int = Field(default=2000, ge=1, le=100_000)
+    """Maximum number of streams, such as exports, that each process keeps open. Another one gets a 503."""
+
+    TASKWELL_MAX_STREAMS_PER_USER: int = Field(default=20, ge=1, le=10_000)
+    """Maximum number of streams that each process keeps open for one user. Another one gets a 429."""
+
     TASKWELL_REQUIRE_IF_MATCH: bool = False
     """Whether changing or deleting a task needs the header `If-Match`, so that nobody overwrites a change that they have not seen."""
 

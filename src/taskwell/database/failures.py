@@ -5,15 +5,20 @@ Drivers do not wrap network errors: a refused connection is an `OSError`, an unk
 `DatabaseError`. An error about *our statement* is a bug. It propagates, but without the user's data.
 """
 
+import asyncio
 import logging
 import socket
 import sqlite3
 import ssl
+from collections.abc import Awaitable
 from types import TracebackType
+from typing import TypeVar
 
 import asyncpg
 
 from taskwell.errors import TRY_AGAIN, DatabaseError, DatabaseRefused, NotMigrated, UnprocessableRequest
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -163,3 +168,16 @@ def _is_check_violation(error: Exception) -> bool:
     if isinstance(error, sqlite3.IntegrityError):
         return error.sqlite_errorcode == sqlite3.SQLITE_CONSTRAINT_CHECK
     return isinstance(error, asyncpg.CheckViolationError)
+
+
+async def within(seconds: float, work: Awaitable[T]) -> T:
+    """Awaits `work` of the database, outside of a request, whose deadline would limit it.
+
+    Raises:
+        DatabaseError: it took longer than `seconds`.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            return await work
+    except TimeoutError:
+        raise DatabaseError(cause=f"no reply within {seconds} s") from None

@@ -1,16 +1,15 @@
 """Checks that the database has this version's schema, and that the service may use it."""
 
-import asyncio
-
 from sqlalchemy import Column, MetaData, Select, String, Table, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import ClauseElement
 from sqlalchemy.sql.functions import FunctionElement
 
+from taskwell.database.failures import within
 from taskwell.database.interface import Query
 from taskwell.database.schema import FUNCTIONS_SCHEMA, SCHEMA
-from taskwell.errors import DatabaseError, DatabaseRefused, NotMigrated
+from taskwell.errors import DatabaseRefused, NotMigrated
 from taskwell.migrations import HEAD, is_newer, why_not_migrated
 from taskwell.tasks.tables import task, user_revision
 
@@ -92,11 +91,7 @@ async def check_schema(schema_revision: Query) -> None:
         DatabaseRefused: the role lacks a right that the service needs; the cause lists what is missing.
         DatabaseError: the database cannot be reached, or does not reply within five seconds.
     """
-    try:
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            rows = await schema_revision()
-    except TimeoutError:
-        raise DatabaseError(cause=f"no reply within {DEADLINE_SECONDS} s") from None
+    rows = await within(DEADLINE_SECONDS, schema_revision())
     found = [str(row[0]) for row in rows]
     missing = rows[0][1] if rows and len(rows[0]) > 1 else None
     if found != [HEAD] and not (is_newer(found) and missing == ""):

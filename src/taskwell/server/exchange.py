@@ -7,6 +7,7 @@ from typing import Protocol
 
 from starlette.types import ASGIApp, Message, Scope
 
+from taskwell.http.streams import BrokenStreamError
 from taskwell.telemetry.requests import name_of
 
 logger = logging.getLogger("taskwell.server")
@@ -111,6 +112,8 @@ class Exchange:
             await app(self.scope, self.receive, self.send)
         except asyncio.CancelledError:
             # The service is stopping, and the time for finishing requests is over.
+            self._connection.close()
+        except BrokenStreamError:
             self._connection.close()
         except Exception:
             logger.exception("%s: the application failed", name_of(self.scope))

@@ -12,8 +12,9 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import cast
 
+from taskwell.database.failures import within
 from taskwell.database.interface import MaintainedDatabase
-from taskwell.errors import DatabaseError, Problem
+from taskwell.errors import Problem
 from taskwell.tasks import writes
 
 # A batch is one transaction. On SQLite, all other writes wait for it, and the pause lets them in.
@@ -50,11 +51,7 @@ class Purge:
         return total
 
     async def _run_batch(self) -> int:
-        try:
-            async with asyncio.timeout(BATCH_SECONDS):
-                ((erased,),) = await self._erase(older_than_days=self._days, batch=BATCH_SIZE)
-        except TimeoutError:
-            raise DatabaseError(cause=f"no reply within {BATCH_SECONDS} s") from None
+        ((erased,),) = await within(BATCH_SECONDS, self._erase(older_than_days=self._days, batch=BATCH_SIZE))
         return cast("int", erased)
 
     @asynccontextmanager
