@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import (
     Integer,
     Text,
+    and_,
     bindparam,
     column,
     delete,
@@ -18,6 +19,7 @@ from sqlalchemy import (
     func,
     insert,
     literal_column,
+    or_,
     select,
     table,
     true,
@@ -29,6 +31,7 @@ from support.servers import server_of
 from support.service import Client, Service
 from taskwell.database.interface import Database, NotBoundToOwnerError, Write
 from taskwell.database.sqlite import SQLiteDatabase
+from taskwell.database.watched import watched
 from taskwell.tasks import statements, writes
 from taskwell.tasks.tables import task, user_revision
 
@@ -48,6 +51,9 @@ BOUND: dict[str, Executable] = {
     "join": select(task.c.id)
     .join(user_revision, user_revision.c.user_id == task.c.user_id)
     .where(task.c.user_id == OWNER, user_revision.c.user_id == OWNER),
+    "owners of streams": select(watched.c.user_id, task.c.id).select_from(
+        watched.outerjoin(task, and_(task.c.user_id == watched.c.user_id, task.c.complete))
+    ),
 }
 NOT_BOUND: dict[str, Executable] = {
     "all rows": select(task.c.id),
@@ -63,6 +69,15 @@ NOT_BOUND: dict[str, Executable] = {
     "join": select(task.c.id)
     .join(user_revision, user_revision.c.user_id == task.c.user_id)
     .where(user_revision.c.user_id == OWNER),
+    "outer join": select(task.c.id).select_from(
+        task.outerjoin(user_revision, and_(user_revision.c.user_id == OWNER, task.c.user_id == OWNER))
+    ),
+    "full join": select(task.c.id).select_from(
+        select(OWNER.label("x")).subquery().outerjoin(task, task.c.user_id == OWNER, full=True)
+    ),
+    "other condition of a join": select(task.c.id).select_from(
+        watched.outerjoin(task, or_(task.c.user_id == watched.c.user_id, task.c.complete))
+    ),
 }
 
 

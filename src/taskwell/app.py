@@ -30,14 +30,16 @@ from taskwell.http.error_responses import handle_error, handle_validation_error
 from taskwell.http.limits import InFlight
 from taskwell.http.middleware import LastResort, RequestMiddleware
 from taskwell.http.rate_limits import RateLimits, failure_limit, user_limit
+from taskwell.http.streams import StreamLimits
 from taskwell.migrations.check import schema_revision
 from taskwell.settings import Settings
-from taskwell.tasks import feed, routes, trash
+from taskwell.tasks import events, feed, routes, trash
+from taskwell.tasks.live import LiveChanges
 from taskwell.tasks.purge import Purge
 from taskwell.tasks.repository import TaskRepository
 
 
-class State(health.State, routes.State):
+class State(health.State, routes.State, events.State):
     """The state that the lifespan passes to the route functions."""
 
 
@@ -65,8 +67,13 @@ def create_app(settings: Settings) -> FastAPI:
     """Returns the service as an ASGI application. It opens nothing before its lifespan begins."""
     database = database_from(settings)
     keys, key_resources = keys_from(settings)
+    live = LiveChanges(database, settings.TASKWELL_EVENTS_IDLE_SECONDS)
+    verifier = verifier_from(settings, keys)
     state = State(
-        tasks=TaskRepository(database),
+        tasks=TaskRepository(database, live.wrote),
+        live=live,
+        streams=StreamLimits(settings.TASKWELL_MAX_STREAMS, settings.TASKWELL_MAX_STREAMS_PER_USER),
+        verifier=verifier,
         require_if_match=settings.TASKWELL_REQUIRE_IF_MATCH,
         keys=keys,
         schema_revision=database.prepare(schema_revision),
@@ -77,7 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncGenerator[State]:
         del app
         async with AsyncExitStack() as stack:
-            for resource in (database, *key_resources, *counter_resources):
+            for resource in (database, *key_resources, *counter_resources, live):
                 await stack.enter_async_context(resource)
             if settings.TASKWELL_PURGE_INTERVAL_SECONDS:
                 purge = Purge(database, settings.TASKWELL_TRASH_DAYS)
@@ -103,6 +110,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(routes.router)
     app.include_router(trash.router)
     app.include_router(feed.router)
+    app.include_router(events.router)
     app.include_router(health.router)
     openapi.complete(app)
     docs.add(app)
@@ -111,7 +119,7 @@ def create_app(settings: Settings) -> FastAPI:
         EndpointEngine(
             app.framework,
             app.routes,
-            authenticate=Authenticator(verifier_from(settings, keys)),
+            authenticate=Authenticator(verifier),
             in_flight=InFlight(settings.TASKWELL_MAX_IN_FLIGHT),
             bodies=BodyReader(settings.TASKWELL_BODY_TIMEOUT_SECONDS),
             rate_limits=rate_limits,

@@ -182,6 +182,9 @@ class Settings(BaseModel):
     TASKWELL_MAX_STREAMS_PER_USER: int = Field(default=20, ge=1, le=10_000)
     """Maximum number of streams that each process keeps open for one user. Another one gets a 429."""
 
+    TASKWELL_EVENTS_IDLE_SECONDS: int = Field(default=300, ge=1, le=86_400)
+    """Time in seconds without a change after which a process stops asking the database for changes to send as events."""
+
     TASKWELL_REQUIRE_IF_MATCH: bool = False
     """Whether changing or deleting a task needs the header `If-Match`, so that nobody overwrites a change that they have not seen."""
 

@@ -1,5 +1,7 @@
 """Finding the owner of a request: the Authorization header, the verified token, the user in the path, the scopes."""
 
+import math
+import time
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -58,6 +60,25 @@ def require_scope(scopes: frozenset[str], method: str) -> None:
     scope = READ if method in _READING_METHODS else WRITE
     if scope not in scopes:
         raise InsufficientScope(scope)
+
+
+class Access:
+    """A token that a request was admitted with, to check again while its response is being sent."""
+
+    def __init__(self, verifier: Verifier, headers: RawHeaders) -> None:
+        self._verifier = verifier
+        self._token = _bearer_token(headers)
+
+    async def seconds_left(self) -> float:
+        """Returns the number of seconds until the token expires. It is 0 if the token is no longer accepted."""
+        try:
+            identity = await self._verifier.verify(self._token)
+        except InvalidToken:
+            return 0
+        except KeysUnavailable:
+            # An outage of the auth server does not end what it has permitted.
+            return math.inf
+        return max(identity.expires_at - time.time(), 0)
 
 
 class Authenticator:

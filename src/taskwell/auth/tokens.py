@@ -74,11 +74,13 @@ class InvalidToken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The user of a verified token, and the scopes that limit what the token may do."""
+    """The user of a verified token, the scopes that limit what the token may do, and when it expires."""
 
     user: UserId
     scopes: frozenset[str] | None
     """The scopes of an OAuth access token. None for a session's token, which may do everything."""
+    expires_at: float
+    """In seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +151,12 @@ class Verifier:
         _check_purpose(claims)
         _check_types_of_times(claims)
         self._check_claims(token)
-        identity = Identity(_user(claims), granted_scopes(_type(header), claims))
+        expires_at = float(cast("float", claims["exp"]))
+        identity = Identity(_user(claims), granted_scopes(_type(header), claims), expires_at)
         kid = cast("str | None", header.get("kid"))
         key = await self._key(kid, header.get("alg"))
         self._check_signature(token, str(header.get("alg")), key)
-        until = min(cast("float", claims["exp"]), self._clock() + CACHE_SECONDS)
+        until = min(expires_at, self._clock() + CACHE_SECONDS)
         return _Verified(identity, kid, key, until)
 
     def _check_claims(self, token: str) -> None:

@@ -4,7 +4,7 @@ A read is a statement; a write is a function. Both are prepared once, and then r
 each in one round trip. There is no ORM session and no transaction to forget.
 """
 
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self, TypedDict, cast
@@ -14,14 +14,15 @@ from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.elements import BinaryExpression
+from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList
 from sqlalchemy.sql.expression import ClauseElement
-from sqlalchemy.sql.operators import eq
+from sqlalchemy.sql.operators import and_, eq
 
 from taskwell.database.schema import SCHEMA
+from taskwell.database.watched import watched
 
 OWNER = "owner"
-"""The parameter of every statement that touches users' rows."""
+"""The parameter of every statement that touches users' rows, but for those that are bound to `watched`."""
 
 Row = Sequence[object]
 """A row of a result: its values, in the order of the statement's columns."""
@@ -206,12 +207,31 @@ def _is_bound_to_owner(part: _Part) -> bool:
     if isinstance(part, Insert):
         values = cast("Mapping[object, object]", part._values or {})  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         return any(_is_owner(value) for column, value in values.items() if _is_user_id(column))
-    bound = [
+    bound = _owners_columns(part._where_criteria)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    for source in part.get_final_froms() if isinstance(part, Select) else ():
+        bound += _bound_by_joins(source)
+    return all(any(column is table.c.user_id for column in bound) for table in _users_tables(part))
+
+
+def _bound_by_joins(source: FromClause) -> list[object]:
+    """Returns the columns that joins bind. ON binds only the right side: an outer join keeps every row of the left."""
+    bound: list[object] = []
+    while isinstance(source, Join):
+        on, right = cast("ClauseElement", source.onclause), source.right
+        conditions = on.clauses if isinstance(on, BooleanClauseList) and on.operator is and_ else [on]
+        if not source.full:
+            bound += [column for column in _owners_columns(conditions) if any(column is own for own in right.columns)]
+        source = source.left
+    return bound
+
+
+def _owners_columns(conditions: Iterable[object]) -> list[object]:
+    """Returns the columns that a condition compares with the owner."""
+    return [
         condition.left
-        for condition in part._where_criteria  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        for condition in conditions
         if isinstance(condition, BinaryExpression) and condition.operator is eq and _is_owner(condition.right)
     ]
-    return all(any(column is table.c.user_id for column in bound) for table in _users_tables(part))
 
 
 def _is_user_id(column: object) -> bool:
@@ -219,4 +239,4 @@ def _is_user_id(column: object) -> bool:
 
 
 def _is_owner(value: object) -> bool:
-    return isinstance(value, BindParameter) and value.key == OWNER
+    return value is watched.c.user_id or (isinstance(value, BindParameter) and value.key == OWNER)

@@ -287,6 +287,8 @@ class HTTPProtocol(asyncio.Protocol):
         self._arriving = None
         self._head_bytes = 0
         exchange.end_body()
+        if self._is_stopping:
+            exchange.half_close()
         if exchange.is_complete and exchange is self._exchange:
             self._close_at(self._loop.time() + self._idle_seconds)
 
@@ -475,6 +477,9 @@ class HTTPProtocol(asyncio.Protocol):
             self._close_at(min(self._closes_at, self._loop.time() + LAST_REQUEST_SECONDS))
         elif not self._arriving:
             self._transport.pause_reading()
+        for exchange in self._unfinished():
+            if exchange.is_whole:
+                exchange.half_close()
         self._watch_unread(self._loop.time())
 
 

@@ -10,11 +10,10 @@ from taskwell.auth.tokens import UserId
 from taskwell.http.endpoint import Endpoint
 from taskwell.http.parameters import DecimalDigits
 from taskwell.tasks import openapi
-from taskwell.tasks.repository import Deletion, StoredChanges, versioned
+from taskwell.tasks.repository import Deletion, Stored, StoredChanges, deleted_task, versioned
 from taskwell.tasks.routes import Tasks
-from taskwell.tasks.schemas import MAX_LIMIT, ChangesResponse, DeletedTask
+from taskwell.tasks.schemas import MAX_LIMIT, ChangesResponse
 from taskwell.tasks.sync_tokens import SyncToken, state_of, token_of
-from taskwell.times import rfc3339
 
 router = APIRouter(prefix="/api/{user_id:segment}", tags=["sync"], route_class=Endpoint)
 
@@ -41,13 +40,9 @@ async def list_changes(owner: Owner, tasks: Tasks, since: Since = None, limit: L
 
 def _response(owner: UserId, changes: StoredChanges) -> ChangesResponse:
     return {
-        "tasks": [versioned(stored) for stored in changes.tasks],
-        "deleted": [_deleted(deletion) for deletion in changes.deletions],
+        "tasks": [versioned(change) for change in changes.changes if isinstance(change, Stored)],
+        "deleted": [deleted_task(change) for change in changes.changes if isinstance(change, Deletion)],
         "since": token_of(owner, changes.state),
         "revision": changes.state.revision,
         "has_more": changes.has_more,
     }
-
-
-def _deleted(deletion: Deletion) -> DeletedTask:
-    return {"id": deletion.task_id, "deleted_at": rfc3339(deletion.deleted_at)}

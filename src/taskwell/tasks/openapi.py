@@ -1,5 +1,7 @@
 """Examples of the task endpoints' requests and responses, for the OpenAPI document."""
 
+import json
+
 from fastapi.openapi.models import Example
 
 from taskwell.auth.owner import AUTH_PROBLEMS
@@ -78,6 +80,7 @@ def _bad(loc: list[str | int], msg: str, kind: str) -> UnprocessableRequest:
 
 _BAD_LIMIT = _bad(["query", "limit"], "must be less than or equal to 1000", "less_than_equal")
 _BAD_TOKEN = _bad(["query", "since"], "is not a token of this service", "sync_token")
+_BAD_EVENT_ID = _bad(["header", "Last-Event-ID"], "is not a token of this service", "sync_token")
 _BAD_ID = _bad(["path", "task_id"], "must be an integer in decimal digits", "int_parsing")
 _BAD_TITLE = _bad(["body", "title"], "must have at least 1 character", "string_too_short")
 _NOT_JSON = MalformedRequest("The request's body is not JSON: Expecting value at character 0.")
@@ -149,6 +152,24 @@ ON_RESTORE: Responses = {
 ON_DELETE: Responses = {
     204: {"headers": {"Taskwell-Revision": header("Taskwell-Revision")}},
     **problem_responses([_BAD_ID, *_ON_CONDITION, *_ON_WRITE]),
+}
+_EVENTS = f"""\
+id: {_CHANGES["since"]}
+
+id: {token_of(UserId(USER), ListState(58, 1763720000))}
+event: task
+data: {json.dumps(_CHANGED | {"etag": '"58"'}, separators=(",", ":"))}
+
+: ping
+
+id: {token_of(UserId(USER), ListState(59, 1763720000))}
+event: deleted
+data: {{"id":2,"deleted_at":"2026-11-21T18:07:30.120000Z"}}
+
+"""
+ON_EVENTS: Responses = {
+    200: {"content": {"text/event-stream": {"example": _EVENTS}}},
+    **problem_responses([_BAD_EVENT_ID, outdated_token(), *_ON_READ]),
 }
 ON_CHANGES: Responses = {
     200: _success(_CHANGES),

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple, cast
 
@@ -16,6 +16,7 @@ from taskwell.tasks import statements, writes
 from taskwell.tasks.schemas import (
     MAX_LIMIT,
     MEMBERS,
+    DeletedTask,
     TaskCreate,
     TaskListResponse,
     TaskPatch,
@@ -88,26 +89,34 @@ class TrashPage(NamedTuple):
 
 
 class Deletion(NamedTuple):
-    """A deleted task, and when it was deleted."""
+    """A deleted task, when it was deleted, and the revision of that."""
 
     task_id: int
     deleted_at: datetime
+    revision: int
+
+
+Change = Stored | Deletion
+"""The last change of a task: the task as it is now, or its deletion."""
 
 
 class StoredChanges(NamedTuple):
-    """Changes, the oldest first: tasks as they are now, and deletions. With them, a copy has reached `state`."""
+    """Changes, the oldest first. With them, a copy has reached `state`."""
 
-    tasks: Sequence[Stored]
-    deletions: Sequence[Deletion]
+    changes: Sequence[Change]
     state: ListState
     has_more: bool
 
 
 class TaskRepository:
-    """The tasks in `database`. Tasks of other users do not exist here."""
+    """The tasks in `database`. Tasks of other users do not exist here.
 
-    def __init__(self, database: Database) -> None:
+    Calls `on_write` with the owner when a write has ended, whether or not it succeeded.
+    """
+
+    def __init__(self, database: Database, on_write: Callable[[UserId], None]) -> None:
         self._database = database
+        self._on_write = on_write
         self._create = database.prepare_write(writes.create_task)
         self._change = database.prepare_write(writes.change_task)
         self._delete = database.prepare_write(writes.delete_task)
@@ -126,8 +135,7 @@ class TaskRepository:
         If nothing has changed since the state `known`, or if `known` is `ANY_STATE`, returns no page and reads no task.
         """
         if known is ANY_STATE:
-            ((revision, epoch),) = await self._get_state(owner=owner)
-            return StoredPage(None, ListState(cast("int", revision), cast("int", epoch)), None)
+            return StoredPage(None, await self.state(owner), None)
         parameters: dict[str, object] = {"complete": page.complete, "q": page.q, "offset": page.offset}
         if page.after:
             parameters |= {"after_value": page.after.value, "after_id": page.after.id}
@@ -156,6 +164,11 @@ class TaskRepository:
             self._lists[shape] = self._database.prepare(statements.list_tasks(shape))
         return self._lists[shape]
 
+    async def state(self, owner: UserId) -> ListState:
+        """Returns the state of the owner's tasks."""
+        ((revision, epoch),) = await self._get_state(owner=owner)
+        return ListState(cast("int", revision), cast("int", epoch))
+
     async def changes(self, owner: UserId, since: ListState, limit: int) -> StoredChanges:
         """Returns what has changed since the state `since`, at most `limit` tasks and deletions.
 
@@ -166,14 +179,13 @@ class TaskRepository:
         rows = await self._changes(owner=owner, since=since.revision, limit=limit + 1)
         task_id, *_, revision, epoch = rows[0]
         state = ListState(cast("int", revision), cast("int", epoch))
-        if not _has_been(since, state):
+        if not has_been(since, state):
             raise outdated_token()
         # An empty page is one row without a task.
         shown = rows[: limit if task_id is not None else 0]
         has_more = len(rows) > limit
         return StoredChanges(
-            [_stored(row) for row in shown if row[_DELETED_AT] is None],
-            [_deletion(row) for row in shown if row[_DELETED_AT] is not None],
+            [change_in(row) for row in shown],
             ListState(cast("int", shown[-1][_REVISION]), state.epoch) if has_more else state,
             has_more,
         )
@@ -196,8 +208,9 @@ class TaskRepository:
             UnprocessableRequest: the owner has used this key for other values.
             Gone: the task that this key created was deleted.
         """
-        rows = await self._create(
-            owner=owner,
+        rows = await self._write(
+            self._create,
+            owner,
             # With a key, a creation whose reply was lost can be repeated safely. The key does not come from `random`,
             # which a library can seed: the same key twice would make one task of two.
             creation_key=key or os.urandom(16).hex(),
@@ -222,8 +235,9 @@ class TaskRepository:
             PreconditionFailed: the task is not as `precondition` demands.
         """
         values = changes.model_dump()
-        rows = await self._change(
-            owner=owner,
+        rows = await self._write(
+            self._change,
+            owner,
             id=task_id,
             title=values.get("title"),
             sets_description="description" in values,
@@ -241,8 +255,9 @@ class TaskRepository:
             NotFound: the owner has no such task.
             PreconditionFailed: the task is not as `precondition` demands.
         """
-        rows = await self._delete(
-            owner=owner,
+        rows = await self._write(
+            self._delete,
+            owner,
             id=task_id,
             if_match=precondition.if_match,
             if_none_match=precondition.if_none_match,
@@ -270,8 +285,15 @@ class TaskRepository:
         Raises:
             NotFound: the owner has no such task, or it is erased.
         """
-        rows = await self._restore(owner=owner, id=task_id)
+        rows = await self._write(self._restore, owner, id=task_id)
         return _outcome(rows[0])
+
+    async def _write(self, write: Query, owner: UserId, **values: object) -> Sequence[Row]:
+        try:
+            return await write(owner=owner, **values)
+        finally:
+            # Also after a failure: if only the reply was lost, the write has happened.
+            self._on_write(owner)
 
 
 def _outcome(row: Row) -> Stored:
@@ -303,7 +325,7 @@ def outdated_token() -> Gone:
     return Gone("This token is no longer valid, or it is another user's. Discard your copy and start without a token.")
 
 
-def _has_been(since: ListState, state: ListState) -> bool:
+def has_been(since: ListState, state: ListState) -> bool:
     """Returns whether tasks that are in `state` now have been in the state `since`."""
     # The epoch is random and set with the first write. Before that all histories are the same: there are no tasks.
     return since.revision == 0 or (since.epoch == state.epoch and since.revision <= state.revision)
@@ -322,8 +344,11 @@ def _position(row: Row, sort: Sort | None) -> Position:
     return Position(cast("datetime | str | None", value), cast("int", row[0]))
 
 
-def _deletion(row: Row) -> Deletion:
-    return Deletion(cast("int", row[0]), cast("datetime", row[_DELETED_AT]))
+def change_in(row: Row) -> Change:
+    """Returns the change in a row that has a task, its revision and `deleted_at`."""
+    stored = _stored(row)
+    deleted_at = cast("datetime | None", row[_DELETED_AT])
+    return stored if deleted_at is None else Deletion(stored.task["id"], deleted_at, stored.revision)
 
 
 def _stored(row: Row) -> Stored:
@@ -349,6 +374,11 @@ def _task(row: Row) -> TaskResponse:
 def versioned(stored: Stored) -> VersionedTask:
     """Returns the task with its entity tag."""
     return {**stored.task, "etag": task_etag(stored.revision)}
+
+
+def deleted_task(deletion: Deletion) -> DeletedTask:
+    """Returns a deletion as clients see it."""
+    return {"id": deletion.task_id, "deleted_at": rfc3339(deletion.deleted_at)}
 
 
 def _trashed(row: Row) -> TrashedTask:

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Integer,
     Select,
     Text,
+    and_,
     bindparam,
     case,
     func,
@@ -31,6 +32,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from taskwell.database.clock import days_ago, now, now_or_later_than
 from taskwell.database.text import by_code_point, contains
+from taskwell.database.watched import watched
 from taskwell.tasks.schemas import MEMBERS
 from taskwell.tasks.tables import task, user_revision
 
@@ -295,3 +297,28 @@ def _list_changes() -> Executable:
 # Selects the tasks whose last change has a revision above `:since`, in the order of these changes, deleted ones
 # included. Each row ends with the owner's revision and epoch. An empty page is one row whose task is all NULL.
 list_changes = _list_changes()
+
+
+def _list_changes_of_watched() -> Executable:
+    # Everything is read in one statement, so no change up to an owner's revision is missing.
+    revision, epoch = (
+        func.coalesce(column, literal_column("0")) for column in (user_revision.c.revision, user_revision.c.epoch)
+    )
+    behind = and_(task.c.user_id == watched.c.user_id, task.c.revision > watched.c.revision)
+    # PostgreSQL could limit the rows of each owner with LATERAL, which SQLite does not have.
+    first = select(task.c.revision).where(*behind.clauses).order_by(task.c.revision).correlate(watched)
+    limited = first.limit(bindparam("limit", type_=Integer)).offset(literal_column("0")).subquery("first")
+    last = select(func.max(limited.c.revision)).scalar_subquery()
+    sources = watched.outerjoin(user_revision, user_revision.c.user_id == watched.c.user_id)
+    return (
+        select(watched.c.user_id.label("owner"), revision.label("owner_revision"), epoch.label("epoch"))
+        .add_columns(*_STORED, task.c.deleted_at)
+        .select_from(sources.outerjoin(task, and_(behind, task.c.revision <= last)))
+        .where(or_(revision != watched.c.revision, epoch != watched.c.epoch))
+        .order_by(task.c.revision)
+    )
+
+
+# Selects what `list_changes` does, for each owner in `:watched` whose state is not the given one; at most `:limit`
+# changes of each. Each row begins with the owner, their revision and their epoch.
+list_changes_of_watched = _list_changes_of_watched()
