@@ -24,7 +24,7 @@ from support.document import (
     resolved,
     responses,
 )
-from support.service import Client
+from support.service import Client, sign
 from taskwell.errors import MethodNotAllowed
 from taskwell.http.problem_body import reason_phrase
 from taskwell.http.problem_types import PROBLEM_TYPES, type_path
@@ -48,6 +48,7 @@ def test_the_names_in_generated_clients_do_not_change() -> None:
         "list_trash",
         "restore_task",
         "list_changes",
+        "stream_events",
     }
     assert {name for name in SCHEMAS if name.startswith("Task")} == {
         "TaskCreate",
@@ -286,5 +287,7 @@ def test_every_example_of_a_request_is_accepted(operation: Operation, alice: Cli
     ]
     for body in bodies or [None]:
         path = operation.path.format(user_id=alice.user, task_id=alice.create()["id"])
-        response = alice.request(operation.method.upper(), path, json=body)
-        assert str(response.status_code) == success, response.text
+        headers = {"Authorization": f"Bearer {sign(alice.user)}"}
+        # Without reading the response: a stream of events does not end.
+        with alice.http.stream(operation.method, path, json=body, headers=headers) as response:
+            assert str(response.status_code) == success

@@ -72,8 +72,8 @@ class EventStream:
                 yield self._events_of_page()
             if subscription:
                 with subscription:
-                    gone.add_done_callback(lambda _: subscription.wake())
-                    while not gone.done() and (part := await self._next_part(subscription)):
+                    gone.add_done_callback(lambda _: subscription.end())
+                    while part := await self._next_part(subscription):
                         yield part
             if gone.done():
                 yield format_sse_event(retry=random.randrange(MAX_RECONNECT_MILLISECONDS))  # noqa: S311 - no secret

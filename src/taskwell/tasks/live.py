@@ -77,10 +77,6 @@ class Subscription:
     ) -> None:
         self._live.leave(self._owner, self)
 
-    def wake(self) -> None:
-        """Ends the present `wait`."""
-        self._has_news.set()
-
     async def wait(self, until: float) -> None:
         """Waits until there is something to send, or until this time of the event loop."""
         with suppress(TimeoutError):
@@ -111,14 +107,14 @@ class Subscription:
         if not self.is_over:
             self._pending.append(event)
             self._pending_bytes += len(event)
-            self.wake()
+            self._has_news.set()
 
     def end(self) -> None:
         """Ends the stream, without what it has yet to send."""
         self.is_over = True
         self._pending.clear()
         self._pending_bytes = 0
-        self.wake()
+        self._has_news.set()
 
 
 class _Watch:

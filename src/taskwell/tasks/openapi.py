@@ -1,8 +1,10 @@
 """Examples of the task endpoints' requests and responses, for the OpenAPI document."""
 
-import json
+from typing import Any
 
 from fastapi.openapi.models import Example
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from orjson import dumps
 
 from taskwell.auth.owner import AUTH_PROBLEMS
 from taskwell.auth.scopes import READ, WRITE
@@ -45,7 +47,7 @@ TASK = {
 }
 _CHANGED = TASK | {"complete": True, "updated_at": "2026-11-21T18:05:12.000345Z"}
 _DELETED = _CHANGED | {"etag": '"59"', "deleted_at": "2026-11-21T19:40:01.700000Z"}
-_CHANGES = {
+_CHANGES: dict[str, Any] = {
     "tasks": [_CHANGED | {"etag": '"56"'}],
     "deleted": [{"id": 2, "deleted_at": "2026-11-21T18:07:30.120000Z"}],
     "since": token_of(UserId(USER), ListState(57, 1763720000)),
@@ -153,22 +155,20 @@ ON_DELETE: Responses = {
     204: {"headers": {"Taskwell-Revision": header("Taskwell-Revision")}},
     **problem_responses([_BAD_ID, *_ON_CONDITION, *_ON_WRITE]),
 }
-_EVENTS = f"""\
-id: {_CHANGES["since"]}
 
-id: {token_of(UserId(USER), ListState(58, 1763720000))}
-event: task
-data: {json.dumps(_CHANGED | {"etag": '"58"'}, separators=(",", ":"))}
 
-: ping
+def _token(revision: int) -> str:
+    return token_of(UserId(USER), ListState(revision, 1763720000))
 
-id: {token_of(UserId(USER), ListState(59, 1763720000))}
-event: deleted
-data: {{"id":2,"deleted_at":"2026-11-21T18:07:30.120000Z"}}
 
-"""
+_EVENTS = (
+    format_sse_event(id=_token(57)),
+    format_sse_event(event="task", data_str=dumps(_CHANGED | {"etag": '"58"'}).decode(), id=_token(58)),
+    KEEPALIVE_COMMENT,
+    format_sse_event(event="deleted", data_str=dumps(_CHANGES["deleted"][0]).decode(), id=_token(59)),
+)
 ON_EVENTS: Responses = {
-    200: {"content": {"text/event-stream": {"example": _EVENTS}}},
+    200: {"content": {"text/event-stream": {"example": b"".join(_EVENTS).decode()}}},
     **problem_responses([_BAD_EVENT_ID, outdated_token(), *_ON_READ]),
 }
 ON_CHANGES: Responses = {
