@@ -535,6 +535,18 @@ def many_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def test_a_server_allows_as_many_connections_as_the_system_permits(
+    tmp_path: Path, new_migrated_url: MakeDatabase
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+    try:
+        with serving(tmp_path, **production(new_migrated_url("sqlite"))) as server:
+            assert resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE) == (limits[1], limits[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
 @dataclass
 class Reader:
     """A stream that is read only when the test looks at it."""

@@ -380,7 +380,9 @@ def _found_by_on_sqlite(name: str) -> set[str]:
 
 
 # A subquery, or a scan of its result.
-SUBQUERY = re.compile("(CORRELATED )?(SCALAR|LIST) SUBQUERY|CO-ROUTINE|MATERIALIZE|SCAN (CONSTANT ROW|state|totals|page)")
+SUBQUERY = re.compile(
+    "(CORRELATED )?(SCALAR|LIST) SUBQUERY|CO-ROUTINE|MATERIALIZE|SCAN (CONSTANT ROW|state|totals|page)"
+)
 
 # Maximum instructions of SQLite's virtual machine: per statement, per row it returns, per row it counts, and per row
 # that it erases, with the entries in all indexes.

@@ -92,11 +92,22 @@ def _address(host: str, port: int) -> str:
 def serve(settings: Settings, listener: socket.socket, on_start: Callable[[], None]) -> None:
     """Serves in this process until SIGTERM or Ctrl-C. Calls `on_start` once it accepts requests."""
     app = create_app(settings)
+    _allow_open_files()
     # The objects that exist now are permanent. Without this, the garbage collector examines them again and again, and
     # requests wait for 50 ms each time.
     gc.collect()
     gc.freeze()
     Server(app, settings, on_start).run([listener])
+
+
+def _allow_open_files() -> None:
+    """Allows as many open files as the system permits. Many systems allow 1024 by default, and a stream takes one."""
+    try:
+        import resource  # noqa: PLC0415 - Windows has no such module, and no such limit
+    except ImportError:
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class Server(uvicorn.Server):

@@ -3,7 +3,7 @@
 Once a second, one statement looks for changes of all users who have a stream open. A write through this process makes
 it look at its user at once. No session state of the database is used (no LISTEN), so it works through a transaction
 pooler. When nothing has changed for a while, it stops looking, so that a serverless database can sleep. See
-docs/adr/0012-live-events-by-polling-once-for-all.md.
+docs/adr/0012-live-events-by-one-look-for-all-streams.md.
 """
 
 import asyncio
