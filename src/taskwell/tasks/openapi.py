@@ -24,9 +24,9 @@ from taskwell.errors import (
     UnsupportedMediaType,
     Violation,
 )
-from taskwell.etags import ListState
-from taskwell.http.conditions import NOT_A_KEY, NOT_ENTITY_TAGS
+from taskwell.etags import NOT_ENTITY_TAGS, ListState
 from taskwell.http.openapi import Responses, header, problem_responses
+from taskwell.idempotency import NOT_A_KEY
 from taskwell.tasks.repository import outdated_token, reused_key
 from taskwell.tasks.sync_tokens import token_of
 
