@@ -37,6 +37,7 @@ OWNED = {
     ("GET", "/api/{user_id}/trash"),
     ("POST", "/api/{user_id}/trash/{task_id}/restore"),
     ("GET", "/api/{user_id}/changes"),
+    ("POST", "/api/{user_id}/tasks/batch"),
 }
 BODY = {"title": "stolen", "description": None, "complete": True}
 

@@ -83,6 +83,15 @@ def test_every_method_but_get_and_head_needs_the_scope_to_write(alice: Client, m
     assert alice.request("GET", task["id"]).json() == task
 
 
+@pytest.mark.parametrize(("claims", "allowed"), [(READ_ONLY, False), (WRITE_ONLY, True)], ids=["read", "write"])
+def test_a_batch_needs_the_scope_to_write(alice: Client, claims: dict[str, str], *, allowed: bool) -> None:
+    headers = _headers(alice.user, **claims)
+    batch = {"operations": [{"op": "create", "task": {"title": "new"}}]}
+    batched = alice.request("POST", "batch", headers=headers, json=batch)
+    assert batched.status_code == (200 if allowed else 403)
+    assert alice.titles() == (["new"] if allowed else [])
+
+
 def test_head_needs_the_scope_to_read(alice: Client) -> None:
     assert alice.request("HEAD", headers=_headers(alice.user, **READ_ONLY)).status_code == 200
     assert alice.request("HEAD", headers=_headers(alice.user, **WRITE_ONLY)).status_code == 403

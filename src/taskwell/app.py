@@ -32,7 +32,7 @@ from taskwell.http.middleware import LastResort, RequestMiddleware
 from taskwell.http.rate_limits import RateLimits, failure_limit, user_limit
 from taskwell.migrations.check import schema_revision
 from taskwell.settings import Settings
-from taskwell.tasks import feed, routes, trash
+from taskwell.tasks import bulk, feed, routes, trash
 from taskwell.tasks.purge import Purge
 from taskwell.tasks.repository import TaskRepository
 
@@ -100,6 +100,8 @@ def create_app(settings: Settings) -> FastAPI:
             RequestValidationError: handle_validation_error,
         },
     )
+    # Before the routes of one task: a path is that of the first route that matches, and "batch" could be the ID of a task.
+    app.include_router(bulk.router)
     app.include_router(routes.router)
     app.include_router(trash.router)
     app.include_router(feed.router)

@@ -224,9 +224,10 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
     "PAYLOAD_TOO_LARGE": ProblemType(
         title="The request body is too large",
         meaning="The body is larger than the service accepts. Nothing was done.",
-        remedies={413: "send at most 64 KiB"},
+        remedies={413: "send at most 64 KiB, or 1 MiB to `/tasks/batch`"},
         steps=[
             "Send at most 64 KiB. A title has at most 200 characters, and a description at most 1000.",
+            "A batch may have 1 MiB and 100 operations. Split a larger one.",
             "Do not send the same request again. It fails again.",
         ],
         detail=PayloadTooLarge.default_detail,
