@@ -49,6 +49,7 @@ def test_the_readme_lists_every_endpoint() -> None:
         "/api/{user_id}/tasks",
         "/api/{user_id}/tasks/{task_id}",
         "/api/{user_id}/tasks/batch",
+        "/api/{user_id}",
         "/api/{user_id}/trash",
         "/api/{user_id}/trash/{task_id}/restore",
         "/api/{user_id}/changes",

@@ -38,6 +38,7 @@ OWNED = {
     ("POST", "/api/{user_id}/trash/{task_id}/restore"),
     ("GET", "/api/{user_id}/changes"),
     ("POST", "/api/{user_id}/tasks/batch"),
+    ("DELETE", "/api/{user_id}"),
 }
 BODY = {"title": "stolen", "description": None, "complete": True}
 

@@ -53,6 +53,7 @@ def once_of_each(client: Client, task: Json, doomed: Json, turn: int) -> list[tu
         ("GET", f"/api/{client.user}/trash?limit=1", None),
         ("POST", f"/api/{client.user}/trash/{doomed['id']}/restore", None),
         ("POST", "batch", {"operations": [{"op": "create", "task": {"title": f"{n}"}} for n in range(100)]}),
+        ("DELETE", f"/api/{client.user}?confirm={client.user}", None),
     ]
 
 
@@ -124,6 +125,8 @@ def each_outcome(client: Client) -> Iterator[tuple[str, int, Callable[[], httpx2
         ("a batch that changes nothing", 200, {**batch, "json": {"operations": mixed}}),
         ("a batch with a missing task", 404, {**batch, "json": {"operations": [*mixed, {"op": "delete", "id": 0}]}}),
         ("a stale batch", 412, {**batch, "json": {"operations": [patch | {"if_match": '"0"'}]}}),
+        ("an erasure", 204, {"method": "DELETE", "path": f"/api/{client.user}?confirm={client.user}"}),
+        ("an erasure of nothing", 204, {"method": "DELETE", "path": f"/api/{client.user}?confirm={client.user}"}),
     ]
     for what, status, options in cases:
         yield what, status, partial(client.request, **options)

@@ -356,6 +356,7 @@ def test_processes_of_revision_0003_work_beside_the_new_ones_and_their_role_can_
             alice = service.client("alice")
             assert alice.titles() == ["after", "before"]
             use_every_endpoint(service.client())
+            assert alice.request("DELETE", "/api/alice?confirm=alice").status_code == 204
         for call in ("apply_batch('alice', '[]')", "erase_owner('alice')"):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 execute(other, f"SELECT taskwell_0003.{call}")

@@ -57,7 +57,7 @@ class Client:
 
 
 def use_every_endpoint(alice: Client) -> None:
-    """Each of the endpoints does its job, with nine writes; no task is left in the list."""
+    """Each of the endpoints but the erasure does its job, with nine writes; no task is left in the list."""
     task = alice.create()
     assert alice.request("GET", task["id"]).json() == task
     assert alice.request("PUT", task["id"], json={"title": "a", "complete": True}).status_code == 200

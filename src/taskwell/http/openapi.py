@@ -191,6 +191,7 @@ _HEADERS: dict[str, dict[str, object]] = {
 _TAGS = [
     {"name": "tasks", "description": "Create, read, change and delete the tasks of a user."},
     {"name": "trash", "description": "Find and restore deleted tasks."},
+    {"name": "account", "description": "All data of a user."},
     {"name": "sync", "description": "Keep a copy of a user's tasks up to date."},
     {"name": "health", "description": "Checks for load balancers and monitoring. They need no token."},
 ]

@@ -1,12 +1,15 @@
-"""The endpoint that acts on many tasks at once: batches."""
+"""The endpoints that act on many tasks at once: batches, and the erasure of a user."""
 
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Request, Response
+from fastapi import APIRouter, Body, Query, Request, Response
+from pydantic import Field
 
 from taskwell.auth.owner import Owner
+from taskwell.auth.tokens import UserId
 from taskwell.http.endpoint import Endpoint, add_header
+from taskwell.http.error_responses import invalid_parameter
 from taskwell.tasks import openapi
 from taskwell.tasks.operations import (
     MAX_BATCH_BYTES,
@@ -21,6 +24,12 @@ from taskwell.tasks.routes import State, Tasks
 from taskwell.tasks.schemas import BatchResponse, OperationResult
 
 router = APIRouter(prefix="/api/{user_id:segment}", route_class=Endpoint)
+
+Confirmation = Annotated[
+    str,
+    Field(min_length=1, max_length=255),
+    Query(description="The `user_id` of the path once more, so that nobody erases by accident."),
+]
 
 
 @router.post(
@@ -46,6 +55,23 @@ async def apply_batch(
     return _response(batch.operations, await tasks.apply_batch(owner, batch.operations), response)
 
 
+@router.delete(
+    "",
+    tags=["account"],
+    status_code=204,
+    response_class=Response,
+    responses=openapi.ON_ERASE,
+    response_description="Nothing is left.",
+)
+async def erase_user(owner: Owner, tasks: Tasks, confirm: Confirmation) -> None:
+    """Erases all data of the user for good: tasks, the trash, keys and the revision.
+
+    The request can be repeated. The user can go on, and begins anew.
+    """
+    _check_confirmation(owner, confirm)
+    await tasks.erase(owner)
+
+
 def _check_conditions(batch: BatchRequest, request: Request) -> None:
     state: State = request.scope["state"]
     if state["require_if_match"]:
@@ -61,3 +87,8 @@ def _result(operation: Operation, stored: Stored) -> OperationResult:
     if isinstance(operation, DeleteOperation):
         return {"status": 204, "task": None}
     return {"status": 201 if isinstance(operation, CreateOperation) else 200, "task": versioned(stored)}
+
+
+def _check_confirmation(owner: UserId, confirm: str) -> None:
+    if confirm != owner:
+        raise invalid_parameter("confirm", "must be the user_id of the path", "confirmation")

@@ -116,6 +116,7 @@ _CHANGED_BY_OTHERS = PreconditionFailed(_CHANGED, '"58"')
 
 _NO_TASK_IN_BATCH = in_operation(NotFound(), 2)
 _REPEATED = _bad(["body", "operations", 2, "id"], "must not be that of an earlier operation", "repeated_id")
+_NOT_CONFIRMED = _bad(["query", "confirm"], "must be the user_id of the path", "confirmation")
 
 _ALWAYS: list[type[Problem]] = [*AUTH_PROBLEMS, RateLimited, DatabaseError, InternalError, Overloaded]
 _ON_READ: list[type[Problem] | Problem] = [*_ALWAYS, InsufficientScope(READ)]
@@ -173,6 +174,7 @@ ON_BATCH: Responses = {
         ]
     ),
 }
+ON_ERASE: Responses = {204: {}, **problem_responses([_NOT_CONFIRMED, *_ON_WRITE])}
 ON_TRASH: Responses = {
     200: _success({"tasks": [_DELETED], "count": 1}, "Link"),
     **problem_responses([_BAD_LIMIT, *_ON_READ]),
