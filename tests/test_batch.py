@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 import httpx2
@@ -628,3 +630,88 @@ def test_no_input_is_an_error_of_the_service(service: Service, operations: objec
     headers = {"Content-Type": "application/json"}
     response = service.client("hypothesis").request("POST", "batch", content=body, headers=headers)
     assert response.status_code < 500, response.text
+
+
+# --- the same as requests of their own
+
+_CREATE = st.builds(
+    lambda title, key: create(title, **({"key": key} if key else {})),
+    st.sampled_from(["Buy milk", "a"]),
+    st.sampled_from([None, "used", "doomed", "new"]),
+)
+_CONDITION = st.sampled_from([None, "*", '"1"', '"2"', '"6"', '"1", "2"'])
+_ON_TASK = st.tuples(st.sampled_from(["replace", "patch", "delete"]), st.sampled_from(["Buy milk", "b"]), _CONDITION)
+_ON_TASKS = st.dictionaries(st.integers(0, 3), _ON_TASK)
+
+
+@dataclass
+class Twin:
+    """A user with the same history as any other twin: two tasks, a deleted one, and two keys."""
+
+    client: Client
+
+    def __post_init__(self) -> None:
+        self.ids = [self.client.create()["id"] for _ in range(3)]
+        for key in ("used", "doomed"):
+            created = self.client.request("POST", json=MILK, headers={"Idempotency-Key": key})
+        for task_id in (self.ids[2], created.json()["id"]):
+            assert self.client.request("DELETE", task_id).status_code == 204
+        self.ids.append(2**62)
+
+    def operation(self, number: int, op: str, title: str, if_match: str | None) -> Json:
+        body = {"replace": replace, "patch": patch}[op](self.ids[number], title) if op != "delete" else {}
+        return {"op": op, "id": self.ids[number], **body} | ({"if_match": if_match} if if_match else {})
+
+    def send_alone(self, operation: Json) -> int:
+        """Sends the operation as a request of its own, and returns the status that it has in a batch."""
+        if operation["op"] == "create":
+            headers = {"Idempotency-Key": operation["key"]} if "key" in operation else {}
+            return self.client.request("POST", json=operation["task"], headers=headers).status_code
+        if operation["op"] == "delete" and operation["id"] == self.ids[2]:
+            return 204
+        method = {"replace": "PUT", "patch": "PATCH", "delete": "DELETE"}[operation["op"]]
+        headers = {"If-Match": operation["if_match"]} if "if_match" in operation else {}
+        body = {"json": operation["task"]} if "task" in operation else {}
+        return self.client.request(method, operation["id"], headers=headers, **body).status_code
+
+    def tasks(self) -> list[Json]:
+        """The tasks and deletions, without what differs between twins."""
+        page = changes(self.client).json()
+        numbers = {one["id"]: number for number, one in enumerate(sorted(page["tasks"] + page["deleted"], key=_by_id))}
+        varying = ("created_at", "updated_at", "deleted_at", "user_id")
+        return [
+            {name: value for name, value in one.items() if name not in varying} | {"id": numbers[one["id"]]}
+            for one in page["tasks"] + page["deleted"]
+        ]
+
+
+def _by_id(task: Json) -> int:
+    return int(task["id"])
+
+
+@given(creations=st.lists(_CREATE, max_size=3), changed=_ON_TASKS, order=st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_batch_does_what_its_operations_would_do_alone_or_nothing(
+    service: Service, creations: list[Json], changed: dict[int, tuple[str, str, str | None]], order: Random
+) -> None:
+    one, other = Twin(service.client()), Twin(service.client())
+    plan: list[Json | int] = [*creations, *changed]
+    order.shuffle(plan)
+    if not plan:
+        return
+    batch, alone = (
+        [twin.operation(step, *changed[step]) if isinstance(step, int) else step for step in plan]
+        for twin in (one, other)
+    )
+    before = one.tasks()
+    response = send(one.client, *batch)
+    statuses: list[int] = []
+    for operation in alone:
+        statuses.append(other.send_alone(operation))
+        if statuses[-1] >= 400:
+            assert response.status_code == statuses[-1], response.text
+            assert response.json()["errors"][0]["loc"][2] == len(statuses) - 1
+            assert one.tasks() == before
+            return
+    assert [result["status"] for result in response.json()["results"]] == statuses
+    assert one.tasks() == other.tasks()
