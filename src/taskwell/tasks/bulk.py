@@ -28,7 +28,9 @@ router = APIRouter(prefix="/api/{user_id:segment}", route_class=Endpoint)
 Confirmation = Annotated[
     str,
     Field(min_length=1, max_length=255),
-    Query(description="The `user_id` of the path once more, so that nobody erases by accident."),
+    Query(
+        description="The `user_id` of the path once more, so that nobody erases by accident.", examples=["user_abc123"]
+    ),
 ]
 
 
