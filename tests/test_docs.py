@@ -48,6 +48,8 @@ def test_the_readme_lists_every_endpoint() -> None:
     assert {path.split("?")[0] for _, path in listed if path.startswith("/api")} == {
         "/api/{user_id}/tasks",
         "/api/{user_id}/tasks/{task_id}",
+        "/api/{user_id}/tasks/batch",
+        "/api/{user_id}",
         "/api/{user_id}/trash",
         "/api/{user_id}/trash/{task_id}/restore",
         "/api/{user_id}/changes",

@@ -9,10 +9,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from select import select
 from typing import Any
 
 import pytest
@@ -565,9 +564,8 @@ class Reader:
 
     def last(self, *texts: bytes) -> bytes:
         """Returns the one of `texts` that has arrived last, and forgets what has arrived."""
-        self.received += (
-            self.connection.recv(65536, socket.MSG_DONTWAIT) if select([self.connection], [], [], 0)[0] else b""
-        )
+        with suppress(BlockingIOError):
+            self.received += self.connection.recv(65536, socket.MSG_DONTWAIT)
         received, self.received = self.received, b""
         return max(texts, key=received.rfind)
 

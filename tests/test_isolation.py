@@ -38,6 +38,8 @@ OWNED = {
     ("POST", "/api/{user_id}/trash/{task_id}/restore"),
     ("GET", "/api/{user_id}/changes"),
     ("GET", "/api/{user_id}/events"),
+    ("POST", "/api/{user_id}/tasks/batch"),
+    ("DELETE", "/api/{user_id}"),
 }
 BODY = {"title": "stolen", "description": None, "complete": True}
 

@@ -68,7 +68,7 @@ def insert(**values: str) -> str:
     return f"INSERT INTO task ({', '.join(row)}) VALUES ({', '.join(row.values())}) RETURNING id"  # noqa: S608 - our own
 
 
-# The index `task_by_newest` on SQLite, whose definition other tests compare.
+# The indexes `task_by_newest` and `task_trash_by_id` on SQLite, whose definitions other tests compare.
 @pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
 def test_the_migrated_tables_are_those_that_the_code_declares(migrated: str) -> None:
     runner.run(parse_database_url(migrated), command.check)

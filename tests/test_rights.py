@@ -62,6 +62,9 @@ def test_with_the_documented_rights_everything_works(role: Role, tmp_path: Path)
         alice = service.client()
         task = alice.create()
         assert alice.request("DELETE", task["id"]).status_code == 204
+        created = alice.request("POST", "batch", json={"operations": [{"op": "create", "task": {"title": "x"}}]})
+        assert created.status_code == 200
+        assert alice.request("DELETE", f"/api/{alice.user}?confirm={alice.user}").status_code == 204
 
 
 @pytest.mark.parametrize("right", RIGHTS)

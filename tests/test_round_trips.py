@@ -52,14 +52,16 @@ def once_of_each(client: Client, task: Json, doomed: Json, turn: int) -> list[tu
         ("GET", f"/api/{client.user}/trash", None),
         ("GET", f"/api/{client.user}/trash?limit=1", None),
         ("POST", f"/api/{client.user}/trash/{doomed['id']}/restore", None),
+        ("POST", "batch", {"operations": [{"op": "create", "task": {"title": f"{n}"}} for n in range(100)]}),
+        ("DELETE", f"/api/{client.user}?confirm={client.user}", None),
     ]
 
 
 def test_a_request_is_one_round_trip(wired: tuple[Service, Relay]) -> None:
     service, relay = wired
     client = service.client()
-    task = client.create()
     for turn in range(2):
+        task = client.create()
         for method, path, body in once_of_each(client, task, client.create(), turn):
             before = relay.round_trips
             assert client.request(method, path, json=body).is_success
@@ -114,6 +116,17 @@ def each_outcome(client: Client) -> Iterator[tuple[str, int, Callable[[], httpx2
         ("a restore", 200, {"method": "POST", "path": f"{trash}/{task['id']}/restore"}),
         ("a restore of what is not deleted", 200, {"method": "POST", "path": f"{trash}/{task['id']}/restore"}),
         ("a restore of what is missing", 404, {"method": "POST", "path": f"{trash}/0/restore"}),
+    ]
+    batch: dict[str, Any] = {"method": "POST", "path": "batch"}
+    patch = {"op": "patch", "id": task["id"], "task": new}
+    mixed = [{"op": "create", "task": new, "key": "a"}, patch, {"op": "delete", "id": doomed["id"]}]
+    cases += [
+        ("a batch", 200, {**batch, "json": {"operations": mixed}}),
+        ("a batch that changes nothing", 200, {**batch, "json": {"operations": mixed}}),
+        ("a batch with a missing task", 404, {**batch, "json": {"operations": [*mixed, {"op": "delete", "id": 0}]}}),
+        ("a stale batch", 412, {**batch, "json": {"operations": [patch | {"if_match": '"0"'}]}}),
+        ("an erasure", 204, {"method": "DELETE", "path": f"/api/{client.user}?confirm={client.user}"}),
+        ("an erasure of nothing", 204, {"method": "DELETE", "path": f"/api/{client.user}?confirm={client.user}"}),
     ]
     for what, status, options in cases:
         yield what, status, partial(client.request, **options)

@@ -292,9 +292,9 @@ def test_processes_of_both_versions_work_side_by_side(older: tuple[str, str]) ->
                     assert [row["id"] for row in await old.run(LIST, [old.user, 50, 0])] == [task["id"]]
 
     asyncio.run(before_and_after())
-    # The older version wrote three times in each round, and the new one seven times in each.
+    # The older version wrote three times in each round, and the new one nine times in each.
     revisions = execute(url, "SELECT revision FROM taskwell.owner ORDER BY revision")
-    assert revisions == [(3 + 7,), (3 + 3 + 7,)]
+    assert revisions == [(3 + 9,), (3 + 3 + 9,)]
 
 
 def test_processes_of_the_older_version_notice_nothing_of_the_migration(older: tuple[str, str]) -> None:
@@ -320,6 +320,50 @@ def test_processes_of_the_older_version_notice_nothing_of_the_migration(older: t
         return min(worker.result() for worker in workers)
 
     assert asyncio.run(work_meanwhile()) > 1
+
+
+CALL_0003 = "SELECT * FROM taskwell_0003.create_task($1, $2, NULL, $3, NULL, false)"
+
+
+def test_processes_of_revision_0003_work_beside_the_new_ones_and_their_role_can_call_the_new_functions(
+    new_database_url: MakeDatabase,
+) -> None:
+    url, role, stranger = new_database_url("postgres"), f"service_{uuid4().hex}", f"stranger_{uuid4().hex}"
+    runner.run(parse_database_url(url), lambda config: command.upgrade(config, "0003"))
+    for statement in (
+        f"CREATE ROLE {role} LOGIN",
+        f"CREATE ROLE {stranger} LOGIN",
+        f"GRANT USAGE ON SCHEMA taskwell, taskwell_0003 TO {role}, {stranger}",
+        f"GRANT SELECT ON taskwell.task, taskwell.owner, taskwell.alembic_version TO {role}",
+        f"GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA taskwell_0003 TO {role}",
+    ):
+        execute(url, statement)
+    place = urlsplit(url)
+    served, other = (place._replace(netloc=f"{one}@{place.hostname}:{place.port}").geturl() for one in (role, stranger))
+
+    async def before_and_after() -> None:
+        old = await asyncpg.connect(served)
+        create = await old.prepare(CALL_0003)
+        await create.fetch("alice", "one", "before")
+        await asyncio.to_thread(upgrade, parse_database_url(url))
+        await create.fetch("alice", "two", "after")
+        await old.close()
+
+    try:
+        asyncio.run(before_and_after())
+        with running("postgres", migrate=False, DATABASE_URL=served) as service:
+            assert service.http.get("/health/ready").status_code == 200
+            alice = service.client("alice")
+            assert alice.titles() == ["after", "before"]
+            use_every_endpoint(service.client())
+            assert alice.request("DELETE", "/api/alice?confirm=alice").status_code == 204
+        for call in ("apply_batch('alice', '[]')", "erase_owner('alice')"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                execute(other, f"SELECT taskwell_0003.{call}")
+    finally:
+        for made in (role, stranger):
+            execute(url, f"DROP OWNED BY {made}")
+            execute(url, f"DROP ROLE {made}")
 
 
 @pytest.mark.parametrize("path", ["''", "nowhere, public"])

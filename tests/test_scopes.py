@@ -83,6 +83,19 @@ def test_every_method_but_get_and_head_needs_the_scope_to_write(alice: Client, m
     assert alice.request("GET", task["id"]).json() == task
 
 
+@pytest.mark.parametrize(("claims", "allowed"), [(READ_ONLY, False), (WRITE_ONLY, True)], ids=["read", "write"])
+def test_a_batch_and_an_erasure_need_the_scope_to_write(
+    alice: Client, claims: dict[str, str], *, allowed: bool
+) -> None:
+    alice.create()
+    headers = _headers(alice.user, **claims)
+    batch = {"operations": [{"op": "create", "task": {"title": "new"}}]}
+    batched = alice.request("POST", "batch", headers=headers, json=batch)
+    erased = alice.request("DELETE", f"/api/{alice.user}?confirm={alice.user}", headers=headers)
+    assert [batched.status_code, erased.status_code] == ([200, 204] if allowed else [403, 403])
+    assert alice.titles() == ([] if allowed else ["Buy milk"])
+
+
 def test_head_needs_the_scope_to_read(alice: Client) -> None:
     assert alice.request("HEAD", headers=_headers(alice.user, **READ_ONLY)).status_code == 200
     assert alice.request("HEAD", headers=_headers(alice.user, **WRITE_ONLY)).status_code == 403

@@ -357,6 +357,24 @@ def test_a_response_header_cannot_hold_a_line_break() -> None:
         asyncio.run(exchange.send(start))
 
 
+def test_the_end_of_a_body_that_did_not_fit_into_the_buffer_is_not_lost() -> None:
+    class Connection:
+        def body_was_read(self) -> None:
+            # The connection waited with the rest, and now parses it at once.
+            if not exchange.is_whole:
+                exchange.add_body(b"the rest")
+                exchange.end_body()
+
+    exchange = Exchange(cast("Any", Connection()), {}, keep_alive=True, expects_continue=False)
+    exchange.add_body(b"the beginning")
+
+    async def read() -> list[tuple[bytes, bool]]:
+        messages = [await exchange.receive(), await exchange.receive()]
+        return [(message["body"], message["more_body"]) for message in messages]
+
+    assert asyncio.run(read()) == [(b"the beginning", True), (b"the rest", False)]
+
+
 def test_an_idle_connection_is_kept_for_the_time_of_the_setting_and_then_closed(
     new_database_url: Callable[[str], str],
 ) -> None:

@@ -33,7 +33,7 @@ from taskwell.http.rate_limits import RateLimits, failure_limit, user_limit
 from taskwell.http.streams import StreamLimits
 from taskwell.migrations.check import schema_revision
 from taskwell.settings import Settings
-from taskwell.tasks import events, feed, routes, trash
+from taskwell.tasks import bulk, events, feed, routes, trash
 from taskwell.tasks.live import LiveChanges
 from taskwell.tasks.purge import Purge
 from taskwell.tasks.repository import TaskRepository
@@ -107,6 +107,8 @@ def create_app(settings: Settings) -> FastAPI:
             RequestValidationError: handle_validation_error,
         },
     )
+    # Before the routes of one task: a path is that of the first route that matches, and "batch" could be the ID of a task.
+    app.include_router(bulk.router)
     app.include_router(routes.router)
     app.include_router(trash.router)
     app.include_router(feed.router)

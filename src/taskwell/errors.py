@@ -60,13 +60,15 @@ class Violation(TypedDict):
 class Problem(Exception):
     """A failure that becomes an error response.
 
-    `detail` tells the client what to do. `cause` only goes to the log.
+    `detail` tells the client what to do. `cause` only goes to the log. `violations` are the places in the request that
+    caused the failure, if it names them.
     """
 
     status: ClassVar[int]
     code: ClassVar[str]
     default_detail: ClassVar[str]
     retry_after_seconds: ClassVar[int | None] = None
+    violations: Sequence[Violation] = ()
 
     def __init__(self, detail: str | None = None, *, cause: str | None = None) -> None:
         self.detail = detail or self.default_detail
@@ -81,7 +83,7 @@ class Problem(Exception):
     @property
     def members(self) -> Mapping[str, object]:
         """Body members in addition to the four that every error has."""
-        return {}
+        return {"errors": self.violations} if self.violations else {}
 
 
 class InvalidRequest(Problem):
@@ -92,10 +94,6 @@ class InvalidRequest(Problem):
     def __init__(self, detail: str, violations: Sequence[Violation] = ()) -> None:
         super().__init__(detail)
         self.violations = violations
-
-    @property
-    def members(self) -> Mapping[str, object]:
-        return {"errors": self.violations} if self.violations else {}
 
 
 class MalformedRequest(InvalidRequest):
@@ -227,7 +225,7 @@ class PreconditionFailed(Problem):
 
     @property
     def members(self) -> Mapping[str, object]:
-        return {"current": self.current}
+        return {**super().members, "current": self.current}
 
 
 class PayloadTooLarge(Problem):

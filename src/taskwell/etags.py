@@ -7,6 +7,13 @@ import re
 from hashlib import blake2s
 from typing import NamedTuple
 
+NOT_ENTITY_TAGS = 'must be * or a list of entity tags, such as "57", with the quotes'
+
+_TAG = '(W/)?"[!#-~]*"'
+
+ENTITY_TAGS_PATTERN = rf"^([*]|{_TAG}(, ?{_TAG})*)$"
+"""The common forms, for JSON Schema. RFC 9110 permits a few more, such as empty elements."""
+
 _MAX_REVISION = 2**63 - 1
 
 # One element of a list. RFC 9110, section 5.6.1, lets a list have empty elements. The quantifiers of white space are

@@ -50,3 +50,13 @@ const trash = (await api.GET("/api/{user_id}/trash", { params: { path, query: { 
 check(trash?.count === 1 && trash.tasks[0]?.etag.startsWith('"') === true, "trash");
 const restored = (await api.POST("/api/{user_id}/trash/{task_id}/restore", { params: one })).data;
 check(restored?.id === created.id && restored.title === "Buy bread", "restore");
+
+const operations = [
+  { op: "create" as const, task: { title: "Buy eggs" } },
+  { op: "patch" as const, id: created.id, task: { complete: false }, if_match: "*" },
+];
+const batch = (await api.POST("/api/{user_id}/tasks/batch", { params: { path }, body: { operations } })).data;
+check(batch?.results[0]?.status === 201 && batch.results[1]?.task?.complete === false, "batch");
+
+const query = { confirm: user_id };
+check((await api.DELETE("/api/{user_id}", { params: { path, query } })).response.status === 204, "erase");

@@ -87,9 +87,30 @@ export const successes: [
   Same<Received<"list_trash", 200>, Schemas["TrashResponse"]>,
   Same<Received<"restore_task", 200>, Task>,
   Same<Received<"list_changes", 200>, Schemas["ChangesResponse"]>,
+  Same<Received<"apply_batch", 200>, Schemas["BatchResponse"]>,
+  Same<Received<"erase_user", 204>, never>,
   Same<Received<"health", 200>["status"], "ok">,
   Same<Received<"ready", 200>["database"], "ok">,
-] = [true, true, true, true, true, true, true, true, true, true, true];
+] = [true, true, true, true, true, true, true, true, true, true, true, true, true];
+
+// --- batches: each operation has its own members
+
+export const batch: Sent<"apply_batch"> = {
+  operations: [
+    { op: "create", task: { title: "Buy milk" }, key: "k" },
+    { op: "replace", id: 1, task: { ...task, complete: true }, if_match: '"57"' },
+    { op: "patch", id: 2, task: { complete: true } },
+    { op: "delete", id: 3 },
+  ],
+};
+// @ts-expect-error a deletion has no task
+export const deletion: Sent<"apply_batch"> = { operations: [{ op: "delete", id: 1, task: { title: "x" } }] };
+// @ts-expect-error there is no such operation
+export const destruction: Sent<"apply_batch"> = { operations: [{ op: "destroy", id: 1 }] };
+
+declare const result: Schemas["OperationResult"];
+export const status: 200 | 201 | 204 = result.status;
+export const etagOfResult: string | undefined = result.task?.etag;
 
 // --- changes: a task has its ETag besides, and can be sent back without it
 
@@ -114,6 +135,8 @@ export const failures: { [Operation in keyof operations]: Same<Failed[Operation]
   restore_task: true,
   list_changes: true,
   stream_events: true,
+  apply_batch: true,
+  erase_user: true,
   health: true,
   ready: true,
 };

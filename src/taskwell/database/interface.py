@@ -39,13 +39,25 @@ PrepareStep = Callable[[Executable], Callable[[Values], Sequence[Row]]]
 """Prepares a statement that runs inside a write."""
 
 
+class Undo(Exception):
+    """Raised by a write on SQLite to roll back what its steps have written. The write then returns `rows`."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        super().__init__()
+        self.rows = rows
+
+
+BuildWrite = Callable[[PrepareStep], Callable[[Values], Sequence[Row]]]
+"""Prepares the steps of a write, and returns the function that runs them. It may raise `Undo`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Write:
     """A write, as each engine runs it, with the same outcome.
 
     On PostgreSQL it is the function `name` of our schema, called with `parameters` in this order. On SQLite it is the
     Python function that `build` returns; it takes the values, runs its prepared steps in one transaction, and returns
-    the row.
+    the rows.
 
     Both touch only rows of the owner. A function of PostgreSQL takes the owner first; the statements of `build` are
     checked when they are prepared.
@@ -55,7 +67,7 @@ class Write:
 
     name: str
     parameters: Sequence[str]
-    build: Callable[[PrepareStep], Callable[[Values], Row]]
+    build: BuildWrite
     repeatable: bool = False
 
     def __post_init__(self) -> None:
@@ -69,7 +81,7 @@ class MaintenanceWrite:
 
     name: str
     parameters: Sequence[str]
-    build: Callable[[PrepareStep], Callable[[Values], Row]]
+    build: BuildWrite
 
 
 class Query(Protocol):
@@ -101,7 +113,7 @@ class Database(Protocol):
         ...
 
     def prepare_write(self, write: Write) -> Query:
-        """Prepares `write`, which returns one row.
+        """Prepares `write`.
 
         If the connection is lost before the reply arrives, nobody knows whether the write happened. It then runs once
         more if it is repeatable.
@@ -126,7 +138,7 @@ class MaintainedDatabase(Protocol):
     """
 
     def prepare_maintenance(self, write: MaintenanceWrite) -> Query:
-        """Prepares `write`, which returns one row. Unlike `Database.prepare_write`, this does not check for the owner."""
+        """Prepares `write`. Unlike `Database.prepare_write`, this does not check for the owner."""
         ...
 
 

@@ -6,5 +6,6 @@ SCHEMA = "taskwell"
 FUNCTIONS_SCHEMA = "taskwell_0003"
 """Holds the functions of this version: docs/adr/0011-writes-are-functions-in-the-database.md.
 
-It is named after the revision that created it. Processes of an earlier version go on using their own functions.
+It is named after the revision that created it; later revisions that only add functions add them here. Processes of an
+earlier version go on using their own functions.
 """

@@ -31,6 +31,7 @@ from taskwell.database.interface import (
     MaintenanceWrite,
     Query,
     Row,
+    Undo,
     Values,
     Write,
     compile_for_owner,
@@ -193,24 +194,27 @@ class _SQLiteQuery:
 
 
 class _SQLiteWrite:
-    def __init__(self, worker: Worker, steps: Callable[[Values], Row]) -> None:
+    def __init__(self, worker: Worker, steps: Callable[[Values], Sequence[Row]]) -> None:
         self._worker = worker
         self._steps = steps
 
     async def __call__(self, **parameters: object) -> Sequence[Row]:
-        return await self._worker.run(lambda: [self._in_transaction(parameters)])
+        return await self._worker.run(lambda: self._in_transaction(parameters))
 
-    def _in_transaction(self, parameters: Values) -> Row:
+    def _in_transaction(self, parameters: Values) -> Sequence[Row]:
         connection = self._worker.connection
         # A transaction that begins by reading could not write once another process has written.
         connection.execute("BEGIN IMMEDIATE")
         try:
-            row = self._steps(parameters)
+            rows = self._steps(parameters)
             connection.execute("COMMIT")
+        except Undo as undo:
+            connection.rollback()
+            return undo.rows
         except BaseException:
             connection.rollback()
             raise
-        return row
+        return rows
 
 
 def _converters(statement: Executable) -> Sequence[Convert]:

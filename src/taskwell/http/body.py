@@ -62,7 +62,7 @@ class BodyReader:
 
 
 async def _read(receive: Receive, max_bytes: int) -> bytes:
-    body, more = b"", True
+    body, more = bytearray(), True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -71,7 +71,7 @@ async def _read(receive: Receive, max_bytes: int) -> bytes:
         more = message.get("more_body", False)
         if len(body) > max_bytes:
             raise PayloadTooLarge
-    return body
+    return bytes(body)
 
 
 def _is_json(content_type: bytes) -> bool:

@@ -1,6 +1,5 @@
 """Conditional requests (RFC 9110, section 13), and the header `Idempotency-Key`."""
 
-import re
 from typing import Annotated, TypeVar
 
 from fastapi import Header
@@ -9,12 +8,11 @@ from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
 from taskwell.errors import MALFORMED_HEADER, PreconditionRequired
-from taskwell.etags import EntityTags, MalformedEntityTagsError, Precondition
+from taskwell.etags import ENTITY_TAGS_PATTERN, NOT_ENTITY_TAGS, EntityTags, MalformedEntityTagsError, Precondition
 from taskwell.http.endpoint import add_header
+from taskwell.idempotency import KEY_PATTERN, NOT_A_KEY, MalformedKeyError, parse_key
 
 T = TypeVar("T")
-
-NOT_ENTITY_TAGS = 'must be * or a list of entity tags, such as "57", with the quotes'
 
 
 def _entity_tags(text: object) -> EntityTags:
@@ -28,11 +26,7 @@ def _schema(pattern: str, max_length: int, example: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "maxLength": max_length, "pattern": pattern, "examples": [example]})
 
 
-# RFC 9110 permits a few more forms, such as empty elements.
-_TAG = '(W/)?"[!#-~]*"'
-_TAG_LIST = rf"^([*]|{_TAG}(, ?{_TAG})*)$"
-
-_Tags = Annotated[EntityTags | None, PlainValidator(_entity_tags), _schema(_TAG_LIST, 8000, '"57"')]
+_Tags = Annotated[EntityTags | None, PlainValidator(_entity_tags), _schema(ENTITY_TAGS_PATTERN, 8000, '"57"')]
 
 IfMatch = Annotated[
     _Tags,
@@ -91,27 +85,18 @@ def unless_known(content: T, etag: str, if_none_match: EntityTags | None, respon
 
 # --- Idempotency-Key
 
-_KEY = re.compile(r"[\x21-\x7e]{1,255}")
-# The form of draft-ietf-httpapi-idempotency-key-header: a string of RFC 9651, section 3.3.3.
-_QUOTED_KEY = re.compile(r'"(?:[^"\\]|\\["\\])*"')
-_ESCAPED = re.compile(r'\\(["\\])')
-
-NOT_A_KEY = "must have 1 to 255 visible ASCII characters, or be a quoted string of them"
-
 
 def _idempotency_key(text: object) -> str:
-    key = str(text)
-    if key.startswith('"'):
-        key = _ESCAPED.sub(r"\1", key[1:-1]) if _QUOTED_KEY.fullmatch(key) else ""
-    if not _KEY.fullmatch(key):
-        raise PydanticCustomError(MALFORMED_HEADER, NOT_A_KEY)
-    return key
+    try:
+        return parse_key(str(text))
+    except MalformedKeyError:
+        raise PydanticCustomError(MALFORMED_HEADER, NOT_A_KEY) from None
 
 
 IdempotencyKey = Annotated[
     str | None,
     PlainValidator(_idempotency_key),
-    _schema('^([!#-~][!-~]*|"[!#-Z^-~]+")$', 255, "8e03978e-40d5-43e8-bc93-6894a57f9324"),
+    _schema(KEY_PATTERN, 255, "8e03978e-40d5-43e8-bc93-6894a57f9324"),
     Header(
         alias="Idempotency-Key",
         description="Makes the request safe to repeat: one key creates at most one task of the user, however often it is "

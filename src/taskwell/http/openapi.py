@@ -57,12 +57,14 @@ _PROBLEM: dict[str, object] = {
         "type": "array",
         "minItems": 1,
         "maxItems": MAX_VIOLATIONS,
-        "description": "Only with VALIDATION_ERROR: the rules that the request broke. "
-        "The values that were sent are never repeated.",
+        "description": "The rules that the request broke, with VALIDATION_ERROR; or, with any other code, the operation of a "
+        "batch that failed. The values that were sent are never repeated.",
         "items": {"$ref": "#/components/schemas/Violation"},
     },
-    # Only with PRECONDITION_FAILED.
-    "current": {"$ref": "#/components/schemas/TaskResponse"},
+    # Only with PRECONDITION_FAILED. With `etag` in the response to a batch.
+    "current": {
+        "anyOf": [{"$ref": "#/components/schemas/TaskResponse"}, {"$ref": "#/components/schemas/VersionedTask"}]
+    },
 }
 _REQUIRED = ["detail", "error_code", "timestamp", "request_id"]
 
@@ -189,6 +191,7 @@ _HEADERS: dict[str, dict[str, object]] = {
 _TAGS = [
     {"name": "tasks", "description": "Create, read, change and delete the tasks of a user."},
     {"name": "trash", "description": "Find and restore deleted tasks."},
+    {"name": "account", "description": "All data of a user."},
     {"name": "sync", "description": "Keep a copy of a user's tasks up to date."},
     {"name": "health", "description": "Checks for load balancers and monitoring. They need no token."},
 ]

@@ -73,6 +73,7 @@ _CHECK_WRITES = (
     "The write may have happened. A `POST` with an `Idempotency-Key` can simply be sent again. Before you repeat any other"
     " write, read the task or the list."
 )
+_IN_BATCH = "After a batch, `errors` names the operation that failed. None of its operations was carried out."
 _REPORT = "Report the `request_id` to the operator. It identifies the request in the service's log."
 
 _RETRY_AFTER = "Response: the number of seconds to wait."
@@ -164,6 +165,7 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
             "If the path names a task, remove the task from your copy, and read the list again.",
             "Otherwise, compare the path with the API documentation. Do not forget the prefix of a proxy.",
             "If you sent a `DELETE` again after an error, the first one has probably deleted the task.",
+            _IN_BATCH,
         ],
         detail=NotFound.default_detail,
     ),
@@ -194,11 +196,12 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
         title="Gone",
         meaning="The request refers to something that no longer exists. Either an earlier request with the same"
         " `Idempotency-Key` created a task that was deleted since, or a token of `/changes` is no longer valid. Such a token"
-        " works for one user only. It ends when the operator restores a backup or erases the user's data.",
+        " works for one user only. It ends when the operator restores a backup, or when the user's data is erased.",
         remedies={410: "send a new `Idempotency-Key`, or read the changes again from the start, without `since`"},
         steps=[
             "After a `POST` with an `Idempotency-Key`: if you want another task, send the request with a new key.",
             "After `/changes` with `since`: discard your copy, and ask again without `since`.",
+            _IN_BATCH,
             "Do not send the same request again.",
         ],
         detail=Gone.default_detail,
@@ -216,6 +219,7 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
             "Send the request again, with the new ETag in `If-Match`. Be ready for another 412.",
             "Send the ETag exactly as you got it, with its quotation marks. A weak ETag (`W/`) never matches.",
             "Do not just leave out `If-Match`. Your request would overwrite the other change.",
+            _IN_BATCH,
         ],
         detail=PreconditionFailed.default_detail,
         members={"current": _TASK},
@@ -224,9 +228,10 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
     "PAYLOAD_TOO_LARGE": ProblemType(
         title="The request body is too large",
         meaning="The body is larger than the service accepts. Nothing was done.",
-        remedies={413: "send at most 64 KiB"},
+        remedies={413: "send at most 64 KiB, or 1 MiB to `/tasks/batch`"},
         steps=[
             "Send at most 64 KiB. A title has at most 200 characters, and a description at most 1000.",
+            "A batch may have 1 MiB and 100 operations. Split a larger one.",
             "Do not send the same request again. It fails again.",
         ],
         detail=PayloadTooLarge.default_detail,
@@ -253,6 +258,7 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
             "Read the task with `GET`, and keep its `ETag`.",
             "Send the change with that ETag in `If-Match`, quotation marks included.",
             "If the version does not matter to you, send `If-Match: *`. It can overwrite another change.",
+            "In a batch, send `if_match` with the `etag` of the task. `errors` names the operation that lacks it.",
         ],
         detail=PreconditionRequired.default_detail,
         headers={"If-Match": _IF_MATCH, "ETag": "Response to a `GET`: identifies this version of the task."},

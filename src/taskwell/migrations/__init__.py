@@ -6,7 +6,7 @@ Revisions are numbered from 0001.
 import re
 from collections.abc import Sequence
 
-HEAD = "0003"
+HEAD = "0004"
 """The revision that this version works on. Written down, so that serving need not load Alembic to know it."""
 
 NEWER_SCHEMA = (

@@ -25,6 +25,8 @@ FUNCTIONS = tuple(
         "change_task(text, bigint, text, boolean, text, boolean, text[], text[])",
         "delete_task(text, bigint, text[], text[])",
         "restore_task(text, bigint)",
+        "apply_batch(text, jsonb)",
+        "erase_owner(text)",
         "purge(integer, integer)",
         "fold_case(text)",
     )

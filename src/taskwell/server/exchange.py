@@ -135,8 +135,10 @@ class Exchange:
             await self._waiter
         body, self._body, self.received = b"".join(self._body), [], 0
         self._was_read = self.is_whole
+        message = {"type": "http.request", "body": body, "more_body": not self.is_whole}
+        # This can add the rest of the body, which is then for the next message.
         self._connection.body_was_read()
-        return {"type": "http.request", "body": body, "more_body": not self.is_whole}
+        return message
 
     async def send(self, message: Message) -> None:
         """Sends a part of the response.

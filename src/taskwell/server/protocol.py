@@ -31,8 +31,11 @@ UNREAD_SECONDS = 30
 """A client that reads nothing of a response for this long is disconnected."""
 
 LINGER_SECONDS = 10
-MAX_LINGER_BYTES = 1024 * 1024
-"""After a response, the server reads and discards at most this much of a body, for at most `LINGER_SECONDS`."""
+MAX_LINGER_BYTES = 2 * 1024 * 1024
+"""After a response, the server reads and discards at most this much of a body, for at most `LINGER_SECONDS`.
+
+It is twice the size of the largest body that any route accepts, so a client that sends a little more gets its 413.
+"""
 
 LAST_REQUEST_SECONDS = 1
 """When the service stops, an idle connection may send one more request within this time."""

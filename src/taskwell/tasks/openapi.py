@@ -28,9 +28,10 @@ from taskwell.errors import (
     UnsupportedMediaType,
     Violation,
 )
-from taskwell.etags import ListState
-from taskwell.http.conditions import NOT_A_KEY, NOT_ENTITY_TAGS
+from taskwell.etags import NOT_ENTITY_TAGS, ListState
 from taskwell.http.openapi import Responses, header, problem_responses
+from taskwell.idempotency import NOT_A_KEY
+from taskwell.tasks.operations import in_operation
 from taskwell.tasks.repository import outdated_token, reused_key
 from taskwell.tasks.sync_tokens import token_of
 
@@ -47,6 +48,16 @@ TASK = {
 }
 _CHANGED = TASK | {"complete": True, "updated_at": "2026-11-21T18:05:12.000345Z"}
 _DELETED = _CHANGED | {"etag": '"59"', "deleted_at": "2026-11-21T19:40:01.700000Z"}
+_OPERATIONS = [
+    {"op": "create", "task": {"title": "Buy bread"}, "key": "8e03978e-40d5-43e8-bc93-6894a57f9324"},
+    {"op": "patch", "id": 1, "task": {"complete": True}, "if_match": '"57"'},
+    {"op": "delete", "id": 3},
+]
+_RESULTS = [
+    {"status": 201, "task": TASK | {"id": 4, "title": "Buy bread", "etag": '"60"'}},
+    {"status": 200, "task": _CHANGED | {"etag": '"61"'}},
+    {"status": 204, "task": None},
+]
 _CHANGES: dict[str, Any] = {
     "tasks": [_CHANGED | {"etag": '"56"'}],
     "deleted": [{"id": 2, "deleted_at": "2026-11-21T18:07:30.120000Z"}],
@@ -72,6 +83,10 @@ REPLACE: dict[str, Example] = {
 PATCH: dict[str, Example] = {
     "complete": {"summary": "Mark as complete", "value": {"complete": True}},
     "description": {"summary": "Clear the description", "value": {"description": None}},
+}
+
+BATCH: dict[str, Example] = {
+    "mixed": {"summary": "Several operations", "value": {"operations": _OPERATIONS}},
 }
 
 
@@ -103,6 +118,10 @@ _MALFORMED_TAG_ON_READ = _malformed("If-None-Match", NOT_ENTITY_TAGS)
 _MALFORMED_KEY = _malformed("Idempotency-Key", NOT_A_KEY)
 _USED_KEY = reused_key()
 _CHANGED_BY_OTHERS = PreconditionFailed(_CHANGED, '"58"')
+
+_NO_TASK_IN_BATCH = in_operation(NotFound(), 2)
+_REPEATED = _bad(["body", "operations", 2, "id"], "must not be that of an earlier operation", "repeated_id")
+_NOT_CONFIRMED = _bad(["query", "confirm"], "must be the user_id of the path", "confirmation")
 
 _ALWAYS: list[type[Problem]] = [*AUTH_PROBLEMS, RateLimited, DatabaseError, InternalError, Overloaded]
 _ON_READ: list[type[Problem] | Problem] = [*_ALWAYS, InsufficientScope(READ)]
@@ -143,6 +162,24 @@ ON_PATCH: Responses = {
     200: _success(_CHANGED, *_WRITTEN),
     **problem_responses([_NOT_JSON, _NO_FIELD, _BAD_TITLE, *_ON_CONDITION, *_ON_WRITE, *_WITH_BODY]),
 }
+ON_BATCH: Responses = {
+    200: _success({"results": _RESULTS}, "Taskwell-Revision"),
+    **problem_responses(
+        [
+            *(
+                _NOT_JSON,
+                _NO_FIELD,
+                _REPEATED,
+                _NO_TASK_IN_BATCH,
+                in_operation(reused_key(), 0),
+                in_operation(Gone(), 0),
+            ),
+            *(in_operation(PreconditionFailed(_CHANGED, '"58"'), 1), in_operation(PreconditionRequired(), 1)),
+            *(*_ON_WRITE, *_WITH_BODY),
+        ]
+    ),
+}
+ON_ERASE: Responses = {204: {}, **problem_responses([_NOT_CONFIRMED, *_ON_WRITE])}
 ON_TRASH: Responses = {
     200: _success({"tasks": [_DELETED], "count": 1}, "Link"),
     **problem_responses([_BAD_LIMIT, *_ON_READ]),

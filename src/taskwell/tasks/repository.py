@@ -1,7 +1,5 @@
 """The tasks of one user at a time. Each method is one round trip and takes the owner first."""
 
-import hashlib
-import os
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple, cast
@@ -10,9 +8,10 @@ import orjson
 
 from taskwell.auth.tokens import UserId
 from taskwell.database.interface import Database, Query, Row
-from taskwell.errors import Gone, NotFound, PreconditionFailed, UnprocessableRequest
+from taskwell.errors import Gone, NotFound, PreconditionFailed, Problem, UnprocessableRequest
 from taskwell.etags import ANY_STATE, ListState, Precondition, task_etag
 from taskwell.tasks import statements, writes
+from taskwell.tasks.operations import Operation, in_operation
 from taskwell.tasks.schemas import (
     MAX_LIMIT,
     MEMBERS,
@@ -27,7 +26,7 @@ from taskwell.tasks.schemas import (
     VersionedTask,
 )
 from taskwell.tasks.statements import PageShape, Sort
-from taskwell.tasks.writes import Outcome
+from taskwell.tasks.writes import FAILURES, Outcome, change_values, creation_values, deletion_values
 from taskwell.times import rfc3339
 
 # The places of further columns in a row, behind those of `MEMBERS`.
@@ -121,6 +120,8 @@ class TaskRepository:
         self._change = database.prepare_write(writes.change_task)
         self._delete = database.prepare_write(writes.delete_task)
         self._restore = database.prepare_write(writes.restore_task)
+        self._apply_batch = database.prepare_write(writes.apply_batch)
+        self._erase = database.prepare_write(writes.erase_owner)
         self._get = database.prepare(statements.get_task)
         self._get_state = database.prepare(statements.get_state)
         self._trash, self._trash_after = (
@@ -208,17 +209,7 @@ class TaskRepository:
             UnprocessableRequest: the owner has used this key for other values.
             Gone: the task that this key created was deleted.
         """
-        rows = await self._write(
-            self._create,
-            owner,
-            # With a key, a creation whose reply was lost can be repeated safely. The key does not come from `random`,
-            # which a library can seed: the same key twice would make one task of two.
-            creation_key=key or os.urandom(16).hex(),
-            creation_digest=_digest(new) if key else None,
-            title=new.title,
-            description=new.description,
-            complete=new.complete,
-        )
+        rows = await self._write(self._create, owner, **creation_values(new, key))
         if key is None:
             # If the creation was repeated because its reply was lost, the outcome can be "replayed" or "gone". Both
             # mean that this call created the task.
@@ -234,18 +225,7 @@ class TaskRepository:
             NotFound: the owner has no such task.
             PreconditionFailed: the task is not as `precondition` demands.
         """
-        values = changes.model_dump()
-        rows = await self._write(
-            self._change,
-            owner,
-            id=task_id,
-            title=values.get("title"),
-            sets_description="description" in values,
-            description=values.get("description"),
-            complete=values.get("complete"),
-            if_match=precondition.if_match,
-            if_none_match=precondition.if_none_match,
-        )
+        rows = await self._write(self._change, owner, **change_values(task_id, changes, precondition))
         return _outcome(rows[0])
 
     async def delete(self, owner: UserId, task_id: int, precondition: Precondition) -> Stored:
@@ -255,13 +235,7 @@ class TaskRepository:
             NotFound: the owner has no such task.
             PreconditionFailed: the task is not as `precondition` demands.
         """
-        rows = await self._write(
-            self._delete,
-            owner,
-            id=task_id,
-            if_match=precondition.if_match,
-            if_none_match=precondition.if_none_match,
-        )
+        rows = await self._write(self._delete, owner, **deletion_values(task_id, precondition))
         return _outcome(rows[0])
 
     async def list_trash(self, owner: UserId, limit: int, after: int | None = None) -> TrashPage:
@@ -288,6 +262,24 @@ class TaskRepository:
         rows = await self._write(self._restore, owner, id=task_id)
         return _outcome(rows[0])
 
+    async def apply_batch(self, owner: UserId, operations: Sequence[Operation]) -> Sequence[Stored]:
+        """Applies all operations in their order, or none. Returns the task of each, a deleted one as `delete` does.
+
+        The deletion of a task that is deleted already is not a write.
+
+        Raises:
+            NotFound, Gone, PreconditionFailed, UnprocessableRequest: an operation failed; `violations` says which.
+        """
+        parameters = orjson.dumps([operation.parameters() for operation in operations], default=bytes.hex)
+        rows = await self._write(self._apply_batch, owner, operations=parameters.decode())
+        if rows[-1][-1] in FAILURES:
+            raise in_operation(_failure(rows[-1]), len(rows) - 1)
+        return [_stored(row) for row in rows]
+
+    async def erase(self, owner: UserId) -> None:
+        """Erases everything about the owner, for good: tasks, the trash, keys, and the revision."""
+        await self._write(self._erase, owner)
+
     async def _write(self, write: Query, owner: UserId, **values: object) -> Sequence[Row]:
         try:
             return await write(owner=owner, **values)
@@ -298,17 +290,21 @@ class TaskRepository:
 
 def _outcome(row: Row) -> Stored:
     """Returns the task of a write's row, or raises the error that its outcome means."""
+    if row[-1] in FAILURES:
+        raise _failure(row)
+    return _stored(row)
+
+
+def _failure(row: Row) -> Problem:
     outcome = cast("Outcome", row[-1])
     if outcome == "missing":
-        raise _not_found()
+        return _not_found()
     if outcome == "gone":
-        raise Gone
+        return Gone()
     if outcome == "other_values":
-        raise reused_key()
+        return reused_key()
     stored = _stored(row)
-    if outcome == "stale":
-        raise PreconditionFailed(stored.task, task_etag(stored.revision))
-    return stored
+    return PreconditionFailed(stored.task, task_etag(stored.revision))
 
 
 def reused_key() -> UnprocessableRequest:
@@ -333,10 +329,6 @@ def has_been(since: ListState, state: ListState) -> bool:
 
 def _not_found() -> NotFound:
     return NotFound("There is no such task.")
-
-
-def _digest(new: TaskCreate) -> bytes:
-    return hashlib.sha256(orjson.dumps([new.title, new.description, new.complete])).digest()
 
 
 def _position(row: Row, sort: Sort | None) -> Position:

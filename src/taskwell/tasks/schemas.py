@@ -1,7 +1,7 @@
 """The schemas of requests and responses. The OpenAPI document is generated from them."""
 
 from datetime import datetime
-from typing import Annotated, Self, cast
+from typing import Annotated, Literal, Self, cast
 
 import pydantic
 from pydantic import (
@@ -26,7 +26,10 @@ from taskwell.tasks.tables import MAX_DESCRIPTION, MAX_TITLE
 MAX_LIMIT = 1000
 """Maximum number of tasks on a page."""
 
-_MAX_BIGINT = 2**63 - 1
+MAX_OPERATIONS = 100
+"""Maximum number of operations in a batch."""
+
+MAX_BIGINT = 2**63 - 1
 
 # --- values
 
@@ -86,7 +89,7 @@ def _describe_patch(schema: JsonDict) -> None:
     schema["not"] = {"type": "object", "propertyNames": {"enum": list(_READ_ONLY)}}
 
 
-def _without_default(schema: JsonDict) -> None:
+def without_default(schema: JsonDict) -> None:
     # Generators of client types treat a member with a default as one that is always present.
     schema.pop("default", None)
 
@@ -115,10 +118,10 @@ class TaskCreate(TaskInput):
 
     title: Title
     description: Description | None = pydantic.Field(
-        default=None, description="Defaults to null.", json_schema_extra=_without_default
+        default=None, description="Defaults to null.", json_schema_extra=without_default
     )
     complete: StrictBool = pydantic.Field(
-        default=False, description="Defaults to false.", json_schema_extra=_without_default
+        default=False, description="Defaults to false.", json_schema_extra=without_default
     )
 
 
@@ -127,7 +130,7 @@ class TaskUpdate(TaskInput):
 
     title: Title
     description: Description | None = pydantic.Field(
-        default=None, description="Defaults to null.", json_schema_extra=_without_default
+        default=None, description="Defaults to null.", json_schema_extra=without_default
     )
     complete: StrictBool
 
@@ -173,7 +176,7 @@ def _integer(minimum: int, maximum: int, description: str) -> WithJsonSchema:
 class TaskResponse(TypedDict):
     """A task. All of these members are always present, and no others."""
 
-    id: Annotated[int, _integer(1, _MAX_BIGINT, "Assigned by the database and never used again.")]
+    id: Annotated[int, _integer(1, MAX_BIGINT, "Assigned by the database and never used again.")]
     user_id: Annotated[str, pydantic.Field(description="The user who owns the task.")]
     title: Annotated[str, pydantic.Field(description=f"1 to {MAX_TITLE} characters.")]
     description: Annotated[str | None, pydantic.Field(description=f"At most {MAX_DESCRIPTION} characters, or null.")]
@@ -197,14 +200,14 @@ class TaskListResponse(TypedDict):
     """A page of tasks, and the number of matching tasks on all pages."""
 
     tasks: Annotated[list[TaskResponse], pydantic.Field(json_schema_extra={"maxItems": MAX_LIMIT})]
-    count: Annotated[int, _integer(0, _MAX_BIGINT, "Number of matching tasks on all pages.")]
+    count: Annotated[int, _integer(0, MAX_BIGINT, "Number of matching tasks on all pages.")]
 
 
 @with_config(extra="forbid")
 class DeletedTask(TypedDict):
     """A task that was deleted."""
 
-    id: Annotated[int, _integer(1, _MAX_BIGINT, "The ID of the task.")]
+    id: Annotated[int, _integer(1, MAX_BIGINT, "The ID of the task.")]
     deleted_at: Annotated[Time, _time("When the task was deleted.")]
 
 
@@ -228,11 +231,42 @@ class ChangesResponse(TypedDict):
         int,
         _integer(
             0,
-            _MAX_BIGINT,
+            MAX_BIGINT,
             "With this page, your copy contains every write whose `Taskwell-Revision` is not higher than this.",
         ),
     ]
     has_more: Annotated[bool, pydantic.Field(description="Whether more changes follow. Request them at once.")]
+
+
+@with_config(extra="forbid")
+class OperationResult(TypedDict):
+    """What became of one operation of a batch."""
+
+    status: Annotated[
+        Literal[200, 201, 204],
+        WithJsonSchema(
+            {
+                "type": "integer",
+                "enum": [200, 201, 204],
+                "minimum": 200,
+                "maximum": 204,
+                "description": "The status that the operation would have as a request of its own.",
+            }
+        ),
+    ]
+    task: Annotated[VersionedTask | None, pydantic.Field(description="The task as it is now; null if it is deleted.")]
+
+
+@with_config(extra="forbid")
+class BatchResponse(TypedDict):
+    """The results of a batch."""
+
+    results: Annotated[
+        list[OperationResult],
+        pydantic.Field(
+            description="One for each operation, in the same order.", json_schema_extra={"maxItems": MAX_OPERATIONS}
+        ),
+    ]
 
 
 @with_config(extra="forbid")
@@ -247,4 +281,4 @@ class TrashResponse(TypedDict):
     """A page of the trash, and the number of tasks on all pages."""
 
     tasks: Annotated[list[TrashedTask], pydantic.Field(json_schema_extra={"maxItems": MAX_LIMIT})]
-    count: Annotated[int, _integer(0, _MAX_BIGINT, "Number of tasks on all pages.")]
+    count: Annotated[int, _integer(0, MAX_BIGINT, "Number of tasks on all pages.")]

@@ -17,6 +17,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    delete,
     func,
     literal_column,
     null,
@@ -115,6 +116,13 @@ delete_task = (
     .values(deleted_at=now(), revision=_next_revision)
     .returning(*_STORED)
 )
+
+# Deleted tasks, erased ones included.
+get_deleted_task = select(*_STORED).where(task.c.user_id == owner, task.c.deleted_at.is_not(None), task.c.id == task_id)
+
+# Every trace of the owner.
+erase_own_tasks = delete(task).where(task.c.user_id == owner)
+erase_revision = delete(user_revision).where(user_revision.c.user_id == owner)
 
 _OWN_AND_NOT_ERASED = (task.c.user_id == owner, task.c.erased_at.is_(None))
 

@@ -38,7 +38,7 @@ def _sort_index(name: str) -> Index:
     return Index(f"task_by_{name}", *columns, postgresql_where=live, postgresql_ops=ops, sqlite_where=live)
 
 
-def _index_of_deleted(name: str, *columns: str, only: ColumnElement[bool]) -> Index:
+def _index_of_deleted(name: str, *columns: str | ColumnElement[int], only: ColumnElement[bool]) -> Index:
     deleted = and_(column("deleted_at").is_not(None), only)
     return Index(name, *columns, postgresql_where=deleted, sqlite_where=deleted)
 
@@ -60,6 +60,8 @@ class Task(SQLModel, table=True):
         _index_of_deleted(
             "task_trash", "user_id", "revision", "deleted_at", "erased_at", only=column("erased_at").is_(None)
         ),
+        # The trash in the order of `task_by_newest`, for reading all tasks of a user by their ids.
+        _index_of_deleted("task_trash_by_id", "user_id", -column("id", BigInteger), only=column("erased_at").is_(None)),
         # For the purge. An erased task has no title. By `erased_at`, PostgreSQL would use this index for the trash of a
         # user, too, and read that of all users.
         _index_of_deleted("task_deleted_at", "deleted_at", only=column("title") != literal_column("''")),
