@@ -37,6 +37,7 @@ OWNED = {
     ("GET", "/api/{user_id}/trash"),
     ("POST", "/api/{user_id}/trash/{task_id}/restore"),
     ("GET", "/api/{user_id}/changes"),
+    ("GET", "/api/{user_id}/export"),
 }
 BODY = {"title": "stolen", "description": None, "complete": True}
 

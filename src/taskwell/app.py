@@ -22,7 +22,7 @@ from taskwell.database.postgres import PostgresDatabase
 from taskwell.database.sqlite import SQLiteDatabase
 from taskwell.database.urls import PostgresURL
 from taskwell.errors import Problem
-from taskwell.http import docs, openapi, problem_pages
+from taskwell.http import docs, openapi, problem_pages, streams
 from taskwell.http.body import BodyReader
 from taskwell.http.cors import CORS
 from taskwell.http.endpoint import EndpointEngine
@@ -32,12 +32,12 @@ from taskwell.http.middleware import LastResort, RequestMiddleware
 from taskwell.http.rate_limits import RateLimits, failure_limit, user_limit
 from taskwell.migrations.check import schema_revision
 from taskwell.settings import Settings
-from taskwell.tasks import feed, routes, trash
+from taskwell.tasks import export, feed, routes, trash
 from taskwell.tasks.purge import Purge
 from taskwell.tasks.repository import TaskRepository
 
 
-class State(health.State, routes.State):
+class State(health.State, routes.State, streams.State):
     """The state that the lifespan passes to the route functions."""
 
 
@@ -68,6 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
     state = State(
         tasks=TaskRepository(database),
         require_if_match=settings.TASKWELL_REQUIRE_IF_MATCH,
+        streams=streams.StreamLimits(settings.TASKWELL_MAX_STREAMS, settings.TASKWELL_MAX_STREAMS_PER_USER),
         keys=keys,
         schema_revision=database.prepare(schema_revision),
     )
@@ -103,6 +104,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(routes.router)
     app.include_router(trash.router)
     app.include_router(feed.router)
+    app.include_router(export.router)
     app.include_router(health.router)
     openapi.complete(app)
     docs.add(app)

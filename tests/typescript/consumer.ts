@@ -113,6 +113,7 @@ export const failures: { [Operation in keyof operations]: Same<Failed[Operation]
   list_trash: true,
   restore_task: true,
   list_changes: true,
+  export_tasks: true,
   health: true,
   ready: true,
 };

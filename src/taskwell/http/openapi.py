@@ -158,6 +158,12 @@ _HEADERS: dict[str, dict[str, object]] = {
         "schema": {"type": "string", "maxLength": 16_000, "pattern": '^<.*"$'},
         "example": '</api/user_abc123/tasks?limit=50&cursor=WzBd>; rel="next", </api/user_abc123/tasks?limit=50>; rel="first"',
     },
+    "Content-Disposition": {
+        "description": "Suggests a name for the file (RFC 6266).",
+        "required": True,
+        "schema": {"type": "string", "maxLength": 100, "pattern": '^attachment; filename="[a-z.]+"$'},
+        "example": 'attachment; filename="tasks.ndjson"',
+    },
     "Location": {
         "description": "The path of the new task.",
         "required": True,
@@ -190,6 +196,7 @@ _TAGS = [
     {"name": "tasks", "description": "Create, read, change and delete the tasks of a user."},
     {"name": "trash", "description": "Find and restore deleted tasks."},
     {"name": "sync", "description": "Keep a copy of a user's tasks up to date."},
+    {"name": "export", "description": "Download all tasks of a user."},
     {"name": "health", "description": "Checks for load balancers and monitoring. They need no token."},
 ]
 
