@@ -143,7 +143,7 @@ def _values(name: str, owner: str, user: "_User", limit: int) -> Values:
         # The oldest task is 13 days old.
         "older_than_days": 10,
         "batch": limit,
-        "after": -middle_id if name.endswith("middle") else -(2**63),
+        "after": -int(str(middle_id)) if name.endswith("middle") else -(2**63),
         "since": user.revision if name == "no changes" else middle_revision if name.endswith("middle") else 0,
     }
 

@@ -104,6 +104,7 @@ class HTTPProtocol(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         # Output.
         self._writable: asyncio.Future[None] | None = None
+        self._watcher: asyncio.TimerHandle | None = None
         self._watched_bytes = 0
 
     def _new_parser(self) -> httptools.HttpRequestParser:
@@ -425,7 +426,10 @@ class HTTPProtocol(asyncio.Protocol):
         if now - last_progress >= seconds:
             self._transport.abort()
             return
-        self._loop.call_later(min(seconds, _WATCH_SECONDS), self._watch_unread, last_progress)
+        # Only one timer: a second one would see no progress after the first has seen it.
+        if self._watcher:
+            self._watcher.cancel()
+        self._watcher = self._loop.call_later(min(seconds, _WATCH_SECONDS), self._watch_unread, last_progress)
 
     # --- closing
 
