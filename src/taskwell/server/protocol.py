@@ -8,6 +8,8 @@ response too slowly. See docs/adr/0005-uvicorn-with-our-own-protocol.md.
 import asyncio
 import logging
 import math
+import socket
+import struct
 from collections import deque
 from typing import Any, cast
 from urllib.parse import unquote
@@ -52,6 +54,9 @@ _PIECE_BYTES = 4096
 _BODY_BUFFER_BYTES = 64 * 1024
 
 _WATCH_SECONDS = 5
+
+# Closing a socket with this option sends a reset.
+_NO_LINGER = struct.pack("ii", 1, 0)
 
 logger = logging.getLogger("taskwell.problems")
 
@@ -424,7 +429,7 @@ class HTTPProtocol(asyncio.Protocol):
             self._watched_bytes, last_progress = unread, now
         seconds = LAST_REQUEST_SECONDS if self._is_stopping else UNREAD_SECONDS
         if now - last_progress >= seconds:
-            self._transport.abort()
+            self.reset()
             return
         # Only one timer: a second one would see no progress after the first has seen it.
         if self._watcher:
@@ -432,6 +437,12 @@ class HTTPProtocol(asyncio.Protocol):
         self._watcher = self._loop.call_later(min(seconds, _WATCH_SECONDS), self._watch_unread, last_progress)
 
     # --- closing
+
+    def reset(self) -> None:
+        """Closes the connection at once with a TCP reset, and discards what is not sent yet, in the kernel too."""
+        wire: socket.socket = self._transport.get_extra_info("socket")
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        self._transport.abort()
 
     def close(self) -> None:
         """Closes the connection once everything is sent."""
