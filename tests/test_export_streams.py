@@ -4,6 +4,7 @@ import logging
 import re
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from http.client import HTTPResponse, IncompleteRead
@@ -21,6 +22,7 @@ from taskwell.auth.tokens import UserId
 from taskwell.database.urls import parse_database_url
 from taskwell.migrations.runner import upgrade
 from taskwell.server import protocol
+from taskwell.tasks.export import PAGE_TASKS
 from taskwell.tasks.repository import TaskRepository
 from taskwell.tasks.schemas import ExportedTask
 
@@ -87,7 +89,7 @@ def test_pages_are_read_only_when_the_client_has_room_for_them(service: Service,
         time.sleep(0.5)
         read = len(pages)
         time.sleep(0.5)
-        assert len(pages) == read < MANY / 200
+        assert len(pages) == read < MANY / PAGE_TASKS
         assert lines_in(response) == MANY
     assert sum(pages) == MANY
 
@@ -116,6 +118,19 @@ def test_a_client_that_reads_slowly_but_steadily_gets_everything(
     assert lines == MANY
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell what is in the kernel")
+def test_a_client_that_reads_very_slowly_is_not_taken_for_one_that_reads_nothing(
+    service: Service, big: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "UNREAD_SECONDS", 1)
+    monkeypatch.setattr(protocol, "_WATCH_SECONDS", 0.1)
+    with download(service.url, big.user) as response:
+        for _ in range(30):
+            assert response.read(READ)
+            time.sleep(0.1)
+        assert open_streams(service) == 1
+
+
 @pytest.mark.parametrize("reset", [False, True])
 def test_when_the_client_goes_away_the_export_stops_at_once(
     service: Service, big: Client, pages: list[int], *, reset: bool
@@ -127,7 +142,7 @@ def test_when_the_client_goes_away_the_export_stops_at_once(
             wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
             wire.close()
     wait_until_closed(service)
-    assert len(pages) < MANY / 200
+    assert len(pages) < MANY / PAGE_TASKS
     use_every_endpoint(service.client())
 
 
@@ -192,7 +207,7 @@ def test_streams_beyond_a_limit_are_refused_until_one_has_ended(
 def test_head_reads_one_page_and_opens_no_stream_for_longer(service: Service, big: Client, pages: list[int]) -> None:
     for _ in range(3):
         assert big.request("HEAD", path_of(big)).status_code == 200
-    assert pages == [200, 200, 200]
+    assert pages == [PAGE_TASKS] * 3
     assert open_streams(service) == 0
 
 
