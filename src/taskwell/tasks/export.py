@@ -22,8 +22,12 @@ from taskwell.tasks.repository import TaskRepository
 from taskwell.tasks.routes import Tasks
 from taskwell.tasks.schemas import ExportedTask
 
-PAGE_TASKS = 200
-"""Number of tasks that are read at once."""
+PAGE_TASKS = 100
+"""Number of tasks that are read at once: half a megabyte at most.
+
+With 200, an export is a fifth faster, but requests of others wait longer for their turn. With 50, it takes half as long
+again.
+"""
 
 router = APIRouter(prefix="/api/{user_id:segment}", tags=["export"], route_class=Endpoint)
 

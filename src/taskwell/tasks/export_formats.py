@@ -3,13 +3,12 @@
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
-from typing import NamedTuple, cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import orjson
 
-from taskwell.tasks.schemas import ExportedTask
+from taskwell.tasks.schemas import ExportedTask, Time
 from taskwell.times import rfc3339
 
 
@@ -44,24 +43,35 @@ _FORMULA = re.compile("[\t\r\n]|\\s*[-=+@\uff0d\uff1d\uff0b\uff20]")
 
 
 def _csv(tasks: Sequence[ExportedTask]) -> bytes:
-    return _table(cast("Mapping[str, object]", task).values() for task in tasks)
+    return _table([_row(task) for task in tasks])
+
+
+def _row(task: ExportedTask) -> Sequence[object]:
+    return [
+        task["id"],
+        _text(task["user_id"]),
+        _text(task["title"]),
+        _text(task["description"] or ""),
+        "true" if task["complete"] else "false",
+        _time(task["created_at"]),
+        _time(task["updated_at"]),
+        task["etag"],
+        task["deleted_at"],
+    ]
+
+
+def _text(text: str) -> str:
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def _time(time: Time) -> str:
+    return time if isinstance(time, str) else rfc3339(time)
 
 
 def _table(rows: Iterable[Iterable[object]]) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerows([_cell(value) for value in row] for row in rows)
+    csv.writer(text, lineterminator="\r\n").writerows(rows)
     return text.getvalue().encode()
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, datetime):
-        return rfc3339(value)
-    text = str(value)
-    return f"'{text}" if _FORMULA.match(text) else text
 
 
 FORMATS = {
