@@ -40,6 +40,7 @@ OWNED = {
     ("GET", "/api/{user_id}/events"),
     ("POST", "/api/{user_id}/tasks/batch"),
     ("DELETE", "/api/{user_id}"),
+    ("GET", "/api/{user_id}/export"),
 }
 BODY = {"title": "stolen", "description": None, "complete": True}
 

@@ -44,6 +44,7 @@ def once_of_each(client: Client, task: Json, doomed: Json, turn: int) -> list[tu
         ("GET", "", None),
         ("GET", f"{client.home}?complete=false&limit=50&offset=0", None),
         ("GET", f"/api/{client.user}/changes?limit=50", None),
+        ("GET", f"/api/{client.user}/export", None),
         ("POST", "", {"title": "new"}),
         ("GET", task["id"], None),
         ("PUT", task["id"], {"title": f"put {turn}", "complete": False}),

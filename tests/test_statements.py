@@ -32,7 +32,7 @@ from support.service import Client, Service
 from taskwell.database.interface import Database, NotBoundToOwnerError, Write
 from taskwell.database.sqlite import SQLiteDatabase
 from taskwell.database.watched import watched
-from taskwell.tasks import statements, writes
+from taskwell.tasks import export, statements, writes
 from taskwell.tasks.tables import task, user_revision
 
 # --- for whom
@@ -199,6 +199,17 @@ def test_a_page_of_changes_is_one_statement(service: Service, alice: Client, lim
     with _recorded(service, alice) as recorded:
         assert alice.request("GET", f"/api/{alice.user}/changes", params={"limit": limit}).status_code == 200
     assert len(recorded) == 1, recorded
+
+
+def test_a_page_of_an_export_is_one_statement(service: Service, alice: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "PAGE_TASKS", 3)
+    for _ in range(8):
+        alice.create()
+    alice.request("DELETE", alice.create()["id"])
+    for method, pages in (("GET", 4), ("HEAD", 1)):
+        with _recorded(service, alice) as recorded:
+            assert alice.request(method, f"/api/{alice.user}/export").status_code == 200
+        assert len(recorded) == pages, recorded
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])

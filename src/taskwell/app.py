@@ -22,7 +22,7 @@ from taskwell.database.postgres import PostgresDatabase
 from taskwell.database.sqlite import SQLiteDatabase
 from taskwell.database.urls import PostgresURL
 from taskwell.errors import Problem
-from taskwell.http import docs, openapi, problem_pages
+from taskwell.http import docs, openapi, problem_pages, streams
 from taskwell.http.body import BodyReader
 from taskwell.http.cors import CORS
 from taskwell.http.endpoint import EndpointEngine
@@ -30,16 +30,15 @@ from taskwell.http.error_responses import handle_error, handle_validation_error
 from taskwell.http.limits import InFlight
 from taskwell.http.middleware import LastResort, RequestMiddleware
 from taskwell.http.rate_limits import RateLimits, failure_limit, user_limit
-from taskwell.http.streams import StreamLimits
 from taskwell.migrations.check import schema_revision
 from taskwell.settings import Settings
-from taskwell.tasks import bulk, events, feed, routes, trash
+from taskwell.tasks import bulk, events, export, feed, routes, trash
 from taskwell.tasks.live import LiveChanges
 from taskwell.tasks.purge import Purge
 from taskwell.tasks.repository import TaskRepository
 
 
-class State(health.State, routes.State, events.State):
+class State(health.State, routes.State, streams.State, events.State):
     """The state that the lifespan passes to the route functions."""
 
 
@@ -72,7 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
     state = State(
         tasks=TaskRepository(database, live.wrote),
         live=live,
-        streams=StreamLimits(settings.TASKWELL_MAX_STREAMS, settings.TASKWELL_MAX_STREAMS_PER_USER),
+        streams=streams.StreamLimits(settings.TASKWELL_MAX_STREAMS, settings.TASKWELL_MAX_STREAMS_PER_USER),
         verifier=verifier,
         require_if_match=settings.TASKWELL_REQUIRE_IF_MATCH,
         keys=keys,
@@ -113,6 +112,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(trash.router)
     app.include_router(feed.router)
     app.include_router(events.router)
+    app.include_router(export.router)
     app.include_router(health.router)
     openapi.complete(app)
     docs.add(app)

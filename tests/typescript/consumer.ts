@@ -137,6 +137,7 @@ export const failures: { [Operation in keyof operations]: Same<Failed[Operation]
   stream_events: true,
   apply_batch: true,
   erase_user: true,
+  export_tasks: true,
   health: true,
   ready: true,
 };

@@ -160,6 +160,12 @@ _HEADERS: dict[str, dict[str, object]] = {
         "schema": {"type": "string", "maxLength": 16_000, "pattern": '^<.*"$'},
         "example": '</api/user_abc123/tasks?limit=50&cursor=WzBd>; rel="next", </api/user_abc123/tasks?limit=50>; rel="first"',
     },
+    "Content-Disposition": {
+        "description": "Suggests a name for the file (RFC 6266).",
+        "required": True,
+        "schema": {"type": "string", "maxLength": 100, "pattern": '^attachment; filename="[a-z.]+"$'},
+        "example": 'attachment; filename="tasks.ndjson"',
+    },
     "Location": {
         "description": "The path of the new task.",
         "required": True,
@@ -193,6 +199,7 @@ _TAGS = [
     {"name": "trash", "description": "Find and restore deleted tasks."},
     {"name": "account", "description": "All data of a user."},
     {"name": "sync", "description": "Keep a copy of a user's tasks up to date."},
+    {"name": "export", "description": "Download all tasks of a user."},
     {"name": "health", "description": "Checks for load balancers and monitoring. They need no token."},
 ]
 

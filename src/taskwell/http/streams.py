@@ -1,15 +1,19 @@
 """Responses that are sent while they are produced. They hold no in-flight slot and, between parts, no connection."""
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, aclosing
+from typing import Annotated, TypedDict
 
+from fastapi import Depends, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from taskwell.auth.tokens import UserId
 from taskwell.errors import LoadShed, Problem, RateLimited
+from taskwell.http.error_responses import MAX_LOGGED_CAUSE, printable
 from taskwell.http.limits import Tally
 from taskwell.telemetry.requests import name_of
 
@@ -48,10 +52,7 @@ class StreamLimits:
         """
         if self._open[owner] >= self._per_user:
             self._refused.add()
-            raise RateLimited(
-                f"A user may have {self._per_user} streams open. Close one, or wait until one has ended.",
-                headers={"Retry-After": str(RETRY_SECONDS)},
-            )
+            raise too_many_streams(self._per_user)
         if len(self) >= self._maximum:
             self._shed.add()
             raise LoadShed
@@ -66,11 +67,33 @@ class StreamLimits:
             del self._open[owner]
 
 
+def too_many_streams(maximum: int) -> RateLimited:
+    """Returns the problem for a stream of a user who has `maximum` streams open."""
+    return RateLimited(
+        f"A user may have {maximum} streams open. Close one, or wait until one has ended.",
+        headers={"Retry-After": str(RETRY_SECONDS)},
+    )
+
+
+class State(TypedDict):
+    """The part of the lifespan's state that the functions of streams need."""
+
+    streams: StreamLimits
+
+
+async def _limits(request: Request) -> StreamLimits:
+    state: State = request.scope["state"]
+    return state["streams"]
+
+
+Streams = Annotated[StreamLimits, Depends(_limits)]
+
+
 class Stream(Response):
     """A response whose parts are sent as `produce` yields them; the next one when the client has room for it.
 
-    `slot`, of `StreamLimits.take`, is given back at the end. A `Problem` while producing ends the body early, and the
-    client sees that it is incomplete.
+    `slot`, of `StreamLimits.take`, is given back at the end, also if the client goes away. Return the stream without an
+    `await` after taking it. A `Problem` while producing ends the body early, and the client sees that it is incomplete.
     """
 
     def __init__(
@@ -101,5 +124,12 @@ class Stream(Response):
                 async for part in parts:
                     await send({"type": "http.response.body", "body": part, "more_body": True})
         except Problem as problem:
-            logger.warning("%s: the stream broke off: %s", name_of(scope), problem.cause or problem.detail)
+            _log_broken(scope, problem.cause or problem.detail)
             raise BrokenStreamError from None
+        except asyncio.CancelledError:
+            _log_broken(scope, "the service stops")
+            raise
+
+
+def _log_broken(scope: Scope, cause: str) -> None:
+    logger.warning("%s: the stream broke off: %s", name_of(scope), printable(cause, MAX_LOGGED_CAUSE))

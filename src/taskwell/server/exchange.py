@@ -5,6 +5,7 @@ import logging
 from http import HTTPStatus
 from typing import Protocol
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Scope
 
 from taskwell.http.streams import BrokenStreamError
@@ -49,6 +50,10 @@ class Connection(Protocol):
 
     def close(self) -> None:
         """Closes the connection once everything is sent."""
+        ...
+
+    def reset(self) -> None:
+        """Closes the connection at once with a TCP reset."""
         ...
 
 
@@ -110,18 +115,26 @@ class Exchange:
         """Runs the application. An exception that it does not catch closes the connection."""
         try:
             await app(self.scope, self.receive, self.send)
-        except asyncio.CancelledError:
-            # The service is stopping, and the time for finishing requests is over.
-            self._connection.close()
-        except BrokenStreamError:
-            self._connection.close()
+        except ClientDisconnect:
+            pass
+        except (asyncio.CancelledError, BrokenStreamError):
+            # Cancelled: the service is stopping, and the time for finishing requests is over.
+            self._break_off()
         except Exception:
             logger.exception("%s: the application failed", name_of(self.scope))
-            self._connection.close()
+            self._break_off()
         else:
             if not self.is_complete and not self._is_gone:
                 logger.error("%s: the application sent no complete response", name_of(self.scope))
-                self._connection.close()
+                self._break_off()
+
+    def _break_off(self) -> None:
+        """Closes the connection so that the client can tell that the response is incomplete."""
+        # A body that ends when the connection closes is complete, unless there is an error (RFC 9112, section 8).
+        if self._remaining == -1 and not self.is_complete:
+            self._connection.reset()
+        else:
+            self._connection.close()
 
     async def receive(self) -> Message:
         """Returns the next part of the body, or a message that the client has disconnected."""
@@ -144,20 +157,28 @@ class Exchange:
         """Sends a part of the response.
 
         A head that declares the length of the body is sent together with the first part of the body: one system call
-        and one packet instead of two.
+        and one packet instead of two. After a part that others follow, this waits until there is room for the next one.
+        So nobody produces it earlier.
 
         Raises:
+            ClientDisconnect: the client is gone.
             RuntimeError: the message is not allowed after the messages before it, or the response is malformed.
         """
-        await self._connection.drain()
-        if self._is_gone:
-            return
+        await self._wait_for_room()
         if message["type"] == "http.response.start" and not self.status:
             self._start(message["status"], message["headers"])
         elif message["type"] == "http.response.body" and self.status and not self.is_complete:
-            self._continue(message.get("body", b""), more=message.get("more_body", False))
+            more: bool = message.get("more_body", False)
+            self._continue(message.get("body", b""), more=more)
+            if more:
+                await self._wait_for_room()
         else:
             raise RuntimeError(f"an unexpected message: {message['type']}")
+
+    async def _wait_for_room(self) -> None:
+        await self._connection.drain()
+        if self._is_gone:
+            raise ClientDisconnect
 
     def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self.status = status

@@ -18,7 +18,7 @@ from taskwell.auth.tokens import UserId, Verifier
 from taskwell.database.failures import within
 from taskwell.http.endpoint import Endpoint
 from taskwell.http.limits import REQUEST_SECONDS
-from taskwell.http.streams import Stream, StreamLimits
+from taskwell.http.streams import Stream, Streams
 from taskwell.tasks import openapi
 from taskwell.tasks.live import LiveChanges, Subscription, events_of, notice
 from taskwell.tasks.repository import StoredChanges, TaskRepository
@@ -41,7 +41,6 @@ class State(TypedDict):
     """The part of the lifespan's state that this module needs."""
 
     live: LiveChanges
-    streams: StreamLimits
     verifier: Verifier
 
 
@@ -124,13 +123,14 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-async def _state(request: Request) -> State:
+async def _live(request: Request) -> LiveChanges:
     state: State = request.scope["state"]
-    return state
+    return state["live"]
 
 
 async def _access(request: Request) -> Access:
-    return Access(request.scope["state"]["verifier"], request.scope["headers"])
+    state: State = request.scope["state"]
+    return Access(state["verifier"], request.scope["headers"])
 
 
 router = APIRouter(prefix="/api/{user_id:segment}", tags=["sync"], route_class=Endpoint)
@@ -154,7 +154,8 @@ LastEventId = Annotated[
 async def stream_events(
     owner: Owner,
     tasks: Tasks,
-    state: Annotated[State, Depends(_state)],
+    live: Annotated[LiveChanges, Depends(_live)],
+    streams: Streams,
     access: Annotated[Access, Depends(_access)],
     last_event_id: LastEventId = None,
 ) -> Stream:
@@ -164,10 +165,8 @@ async def stream_events(
     last one in `Last-Event-ID`, and nothing is missed.
     """
     page = await _first_page(owner, tasks, last_event_id)
-    stream = EventStream(owner, page, tasks=tasks, live=state["live"], access=access)
-    return Stream(
-        stream.produce, state["streams"].take(owner), media_type=EventSourceResponse.media_type, headers=_HEADERS
-    )
+    stream = EventStream(owner, page, tasks=tasks, live=live, access=access)
+    return Stream(stream.produce, streams.take(owner), media_type=EventSourceResponse.media_type, headers=_HEADERS)
 
 
 async def _first_page(owner: UserId, tasks: TaskRepository, last_event_id: bytes | None) -> StoredChanges:

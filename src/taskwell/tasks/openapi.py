@@ -1,10 +1,12 @@
 """Examples of the task endpoints' requests and responses, for the OpenAPI document."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 from fastapi.openapi.models import Example
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from orjson import dumps
+from pydantic import TypeAdapter
 
 from taskwell.auth.owner import AUTH_PROBLEMS
 from taskwell.auth.scopes import READ, WRITE
@@ -29,10 +31,14 @@ from taskwell.errors import (
     Violation,
 )
 from taskwell.etags import NOT_ENTITY_TAGS, ListState
+from taskwell.http.error_responses import unknown_parameter
 from taskwell.http.openapi import Responses, header, problem_responses
+from taskwell.http.streams import too_many_streams
 from taskwell.idempotency import NOT_A_KEY
+from taskwell.tasks.export_formats import FORMATS
 from taskwell.tasks.operations import in_operation
 from taskwell.tasks.repository import outdated_token, reused_key
+from taskwell.tasks.schemas import ExportedTask
 from taskwell.tasks.sync_tokens import token_of
 
 USER = "user_abc123"
@@ -206,9 +212,37 @@ _EVENTS = (
 )
 ON_EVENTS: Responses = {
     200: {"content": {"text/event-stream": {"example": b"".join(_EVENTS).decode()}}},
-    **problem_responses([_BAD_EVENT_ID, outdated_token(), *_ON_READ]),
+    **problem_responses([_BAD_EVENT_ID, outdated_token(), too_many_streams(20), *_ON_READ]),
 }
 ON_CHANGES: Responses = {
     200: _success(_CHANGES),
     **problem_responses([_BAD_TOKEN, outdated_token(), *_ON_READ]),
+}
+
+_EXPORTED = cast("Sequence[ExportedTask]", [_DELETED | {"id": 2}, TASK | {"etag": '"56"', "deleted_at": None}])
+
+
+def _exported(media_type: str, description: str, **schema: object) -> dict[str, object]:
+    form = FORMATS[media_type]
+    example = (form.header + form.tasks(_EXPORTED)).decode()
+    return {"schema": {"type": "string", "description": description, **schema}, "example": example}
+
+
+ON_EXPORT: Responses = {
+    200: {
+        "content": {
+            "application/x-ndjson": _exported(
+                "application/x-ndjson",
+                "On each line a task in JSON. Each line ends with \\n, also the last one.",
+                contentMediaType="application/x-ndjson",
+                contentSchema=TypeAdapter(ExportedTask).json_schema(),
+            ),
+            "text/csv": _exported(
+                "text/csv",
+                "A table (RFC 4180). The columns are the members of a task in the other format.",
+            ),
+        },
+        "headers": {"Content-Disposition": header("Content-Disposition")},
+    },
+    **problem_responses([unknown_parameter("limit", []), too_many_streams(20), *_ON_READ]),
 }

@@ -16,6 +16,7 @@ from taskwell.tasks.schemas import (
     MAX_LIMIT,
     MEMBERS,
     DeletedTask,
+    ExportedTask,
     TaskCreate,
     TaskListResponse,
     TaskPatch,
@@ -31,6 +32,9 @@ from taskwell.times import rfc3339
 
 # The places of further columns in a row, behind those of `MEMBERS`.
 _REVISION, _DELETED_AT = len(MEMBERS), len(MEMBERS) + 1
+
+# An export is in the order of the negated ids. This is below all of them.
+_BEFORE_ALL = -(2**63)
 
 # The columns of `MEMBERS`, then those that only the service uses.
 _PublicRow = tuple[int, str, str, str | None, bool, datetime, datetime, *tuple[object, ...]]
@@ -128,6 +132,7 @@ class TaskRepository:
             database.prepare(statements.list_trash(follows=follows)) for follows in (False, True)
         )
         self._changes = database.prepare(statements.list_changes)
+        self._export_page = database.prepare(statements.export_page)
         self._lists: dict[PageShape, Query] = {}
 
     async def list(self, owner: UserId, page: Page, known: ListState | None = None) -> StoredPage:
@@ -262,6 +267,14 @@ class TaskRepository:
         rows = await self._write(self._restore, owner, id=task_id)
         return _outcome(rows[0])
 
+    async def export_page(self, owner: UserId, limit: int, before: int | None = None) -> Sequence[ExportedTask]:
+        """Returns at most `limit` of the owner's tasks, newest first, those in the trash included.
+
+        With `before`, they are older than the task with that id.
+        """
+        rows = await self._export_page(owner=owner, limit=limit, after=_BEFORE_ALL if before is None else -before)
+        return [_exported(row) for row in rows]
+
     async def apply_batch(self, owner: UserId, operations: Sequence[Operation]) -> Sequence[Stored]:
         """Applies all operations in their order, or none. Returns the task of each, a deleted one as `delete` does.
 
@@ -375,3 +388,8 @@ def deleted_task(deletion: Deletion) -> DeletedTask:
 
 def _trashed(row: Row) -> TrashedTask:
     return {**versioned(_stored(row)), "deleted_at": rfc3339(cast("datetime", row[_DELETED_AT]))}
+
+
+def _exported(row: Row) -> ExportedTask:
+    deleted_at = cast("datetime | None", row[_DELETED_AT])
+    return {**versioned(_stored(row)), "deleted_at": deleted_at and rfc3339(deleted_at)}

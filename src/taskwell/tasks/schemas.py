@@ -166,6 +166,15 @@ def _time(description: str) -> WithJsonSchema:
     )
 
 
+def _time_or_null(description: str) -> WithJsonSchema:
+    return WithJsonSchema(
+        {
+            "anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}],
+            "description": f"{description} In UTC, ending in Z.",
+        }
+    )
+
+
 def _integer(minimum: int, maximum: int, description: str) -> WithJsonSchema:
     return WithJsonSchema(
         {"type": "integer", "format": "int64", "minimum": minimum, "maximum": maximum, "description": description}
@@ -282,3 +291,10 @@ class TrashResponse(TypedDict):
 
     tasks: Annotated[list[TrashedTask], pydantic.Field(json_schema_extra={"maxItems": MAX_LIMIT})]
     count: Annotated[int, _integer(0, MAX_BIGINT, "Number of tasks on all pages.")]
+
+
+@with_config(extra="forbid")
+class ExportedTask(VersionedTask):
+    """A task in an export, which may be in the trash."""
+
+    deleted_at: Annotated[Time | None, _time_or_null("When the task was deleted, or null if it was not.")]

@@ -25,6 +25,7 @@ from sqlalchemy import (
     select,
     true,
     tuple_,
+    union_all,
     update,
 )
 from sqlalchemy.dialects.sqlite import insert
@@ -330,3 +331,31 @@ def _list_changes_of_watched() -> Executable:
 # Selects what `list_changes` does, for each owner in `:watched` whose state is not the given one; at most `:limit`
 # changes of each. Each row begins with the owner, their revision and their epoch.
 list_changes_of_watched = _list_changes_of_watched()
+
+
+# --- a page of an export
+
+
+def _export_page() -> Executable:
+    # Live and deleted tasks are in different indexes, each in the order of the export. With one condition for both, the
+    # database would sort all of the owner's tasks for each page.
+    live, deleted = (
+        select(*_STORED, task.c.deleted_at)
+        .where(*conditions, -task.c.id > bindparam("after", type_=BigInteger))
+        .order_by(*order)
+        .limit(bindparam("limit", type_=Integer))
+        # Without an OFFSET, SQLAlchemy adds one on SQLite and binds its value. A literal avoids that.
+        .offset(literal_column("0"))
+        .subquery(name)
+        for name, conditions, order in (
+            ("live", _OWN_AND_LIVE, _newest_first(task)),
+            ("deleted", _IN_TRASH, [-task.c.id]),
+        )
+    )
+    page = union_all(select(*live.c), select(*deleted.c)).subquery("page")
+    return select(*page.c).order_by(-page.c.id).limit(bindparam("limit", type_=Integer)).offset(literal_column("0"))
+
+
+# Selects tasks and their revision and `deleted_at`, newest first, those in the trash included. A page begins with the
+# first task whose negated id is above `:after`.
+export_page = _export_page()
