@@ -417,8 +417,8 @@ def test_a_client_that_reads_too_slowly_is_cut_off_and_the_others_are_not(servic
     with connect(str(alice.http.base_url)) as slow, stream(alice) as opened:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.sendall(events.request(alice))
-        eventually(lambda: number_of_streams(service) == 2, "the stream does not start")
-        (watch,) = service.state["live"]._watches.values()
+        watch = service.state["live"]._watches[alice.user]
+        eventually(lambda: len(watch.subscriptions) == 2, "the stream does not start")
         task = alice.create()
         number = 0
         while len(watch.subscriptions) == 2 and all(not one.is_over for one in watch.subscriptions):
