@@ -55,7 +55,7 @@ format: $(VENV) ## format the code and fix lint
 openapi: $(VENV) ## write the OpenAPI document to docs/openapi.json
 	$(RUN)taskwell openapi --output docs/openapi.json
 
-bench: $(UV) ## compare with three other services; BENCH=scale, levels or pages measures the rest
+bench: $(UV) ## compare with three other services; BENCH=scale, levels, pages or sync measures the rest
 	@$(SYNC) --group bench --inexact
 	@PYTHONPATH=tests $(RUN)python bench/$(or $(BENCH),table).py $(ARGS)
 

@@ -34,7 +34,7 @@ def main() -> None:
     """Prints milliseconds per request, measured by the client: medians of 30 requests each."""
     print(f"{'':28}{'page 1':>9}{'cursor':>9}{'offset':>9}{'304':>9}   (milliseconds; {TASKS:,} tasks of one user)")
     for engine in MOMENTS:
-        with _database(engine) as url, running(engine, DATABASE_URL=url) as service:
+        with database(engine) as url, running(engine, DATABASE_URL=url) as service:
             client = service.client("user")
             _fill(engine, url)
             for sort in ("", "title", "-created_at"):
@@ -75,7 +75,8 @@ def _fill(engine: str, url: str) -> None:
 
 
 @contextmanager
-def _database(engine: str) -> Iterator[str]:
+def database(engine: str) -> Iterator[str]:
+    """Yields the URL of an empty database."""
     if engine == "sqlite":
         with tempfile.TemporaryDirectory() as folder:
             yield f"sqlite:///{Path(folder) / 'taskwell.db'}"
