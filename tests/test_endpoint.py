@@ -131,6 +131,7 @@ def app_with(
         authenticate=authenticate,
         in_flight=InFlight(10) if in_flight is None else in_flight,
         bodies=BodyReader(seconds=1),
+        on_write=lambda _owner: None,
     )
     return app
 

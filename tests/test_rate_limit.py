@@ -215,6 +215,7 @@ def statuses(limits: RateLimits, requests: list[tuple[str, str]]) -> list[tuple[
         authenticate=alice_or_error,
         in_flight=InFlight(10),
         bodies=BodyReader(seconds=1),
+        on_write=lambda _owner: None,
         rate_limits=limits,
     )
 

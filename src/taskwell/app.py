@@ -69,7 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
     live = LiveChanges(database, settings.TASKWELL_EVENTS_IDLE_SECONDS)
     verifier = verifier_from(settings, keys)
     state = State(
-        tasks=TaskRepository(database, live.wrote),
+        tasks=TaskRepository(database),
         live=live,
         streams=streams.StreamLimits(settings.TASKWELL_MAX_STREAMS, settings.TASKWELL_MAX_STREAMS_PER_USER),
         verifier=verifier,
@@ -124,6 +124,7 @@ def create_app(settings: Settings) -> FastAPI:
             authenticate=Authenticator(verifier),
             in_flight=InFlight(settings.TASKWELL_MAX_IN_FLIGHT),
             bodies=BodyReader(settings.TASKWELL_BODY_TIMEOUT_SECONDS),
+            on_write=live.wrote,
             rate_limits=rate_limits,
         ),
         settings,

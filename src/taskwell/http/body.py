@@ -62,16 +62,20 @@ class BodyReader:
 
 
 async def _read(receive: Receive, max_bytes: int) -> bytes:
-    body, more = bytearray(), True
+    parts: list[bytes] = []
+    size, more = 0, True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
-        body += message.get("body", b"")
+        part: bytes = message.get("body", b"")
+        parts.append(part)
+        size += len(part)
         more = message.get("more_body", False)
-        if len(body) > max_bytes:
+        if size > max_bytes:
             raise PayloadTooLarge
-    return bytes(body)
+    # Joining a single part, the usual case, does not copy it.
+    return b"".join(parts)
 
 
 def _is_json(content_type: bytes) -> bool:

@@ -10,6 +10,7 @@ see `taskwell.http.unsupported`. See docs/adr/0008-one-endpoint-engine.md.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +25,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from taskwell.auth.tokens import UserId
 from taskwell.errors import MethodNotAllowed, Problem
 from taskwell.http.arguments import Arguments, Function, Headers
 from taskwell.http.body import MAX_BODY_BYTES, BodyReader
@@ -40,6 +42,8 @@ from taskwell.http.unsupported import reasons_against
 
 PRIVATE = [(b"cache-control", b"private, no-cache"), (b"vary", b"Authorization")]
 """Headers of every response that holds a user's data, unless the function sets them."""
+
+_NO_PATHS: "dict[re.Pattern[str], _Path]" = {}
 
 Authenticate = Callable[[Request], Awaitable[None]]
 
@@ -60,7 +64,8 @@ class UnsupportedRouteError(TypeError):
 class EndpointEngine:
     """Serves the routes of class `Endpoint` among `routes`, and passes all other requests on to `app`.
 
-    `authenticate` runs first, for every method of a path. It raises a `Problem` to refuse a request.
+    `authenticate` runs first, for every method of a path. It raises a `Problem` to refuse a request. `on_write` is called
+    with the owner when a request that may have written has ended.
 
     Raises:
         UnsupportedRouteError: a route cannot be served.
@@ -74,6 +79,7 @@ class EndpointEngine:
         authenticate: Authenticate,
         in_flight: InFlight,
         bodies: BodyReader,
+        on_write: Callable[[UserId], None],
         rate_limits: RateLimits | None = None,
     ) -> None:
         self._app = app
@@ -81,10 +87,12 @@ class EndpointEngine:
         self._rate_limits = rate_limits
         self._in_flight = in_flight
         self._bodies = bodies
-        self._paths: dict[re.Pattern[str], _Path] = {}
+        self._on_write = on_write
+        # By the number of slashes, so that few patterns are tried for a request. No parameter contains a slash.
+        self._paths: defaultdict[int, dict[re.Pattern[str], _Path]] = defaultdict(dict)
         for route in iter_route_contexts(routes):
             if isinstance(route.original_route, Endpoint):
-                path = self._paths.setdefault(route.path_regex, _Path(route))
+                path = self._paths[str(route.path).count("/")].setdefault(route.path_regex, _Path(route))
                 path.operations |= dict.fromkeys(route.methods or (), _Operation(route))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,6 +106,9 @@ class EndpointEngine:
             response = await self._respond(request, path)
         except (Problem, HTTPException) as error:
             response = error_response(request, error)
+        # Also after an error: if the database's reply was lost, the write may have happened.
+        if scope["method"] != "GET" and (owner := scope["state"].get("owner")):
+            self._on_write(owner)
         if self._rate_limits is not None:
             send = self._rate_limits.report(scope, send)
         # Outside of the limits, so a long stream does not count as a request in flight.
@@ -105,7 +116,7 @@ class EndpointEngine:
 
     def _match(self, scope: Scope) -> "_Path | None":
         if scope["type"] == "http":
-            for regex, path in self._paths.items():
+            for regex, path in self._paths.get(scope["path"].count("/"), _NO_PATHS).items():
                 if match := regex.match(scope["path"]):
                     scope["path_params"] = {name: path.convert[name](text) for name, text in match.groupdict().items()}
                     return path

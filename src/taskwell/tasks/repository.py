@@ -1,6 +1,6 @@
 """The tasks of one user at a time. Each method is one round trip and takes the owner first."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple, cast
 
@@ -112,14 +112,10 @@ class StoredChanges(NamedTuple):
 
 
 class TaskRepository:
-    """The tasks in `database`. Tasks of other users do not exist here.
+    """The tasks in `database`. Tasks of other users do not exist here."""
 
-    Calls `on_write` with the owner when a write has ended, whether or not it succeeded.
-    """
-
-    def __init__(self, database: Database, on_write: Callable[[UserId], None]) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._on_write = on_write
         self._create = database.prepare_write(writes.create_task)
         self._change = database.prepare_write(writes.change_task)
         self._delete = database.prepare_write(writes.delete_task)
@@ -214,7 +210,7 @@ class TaskRepository:
             UnprocessableRequest: the owner has used this key for other values.
             Gone: the task that this key created was deleted.
         """
-        rows = await self._write(self._create, owner, **creation_values(new, key))
+        rows = await self._create(owner=owner, **creation_values(new, key))
         if key is None:
             # If the creation was repeated because its reply was lost, the outcome can be "replayed" or "gone". Both
             # mean that this call created the task.
@@ -230,7 +226,7 @@ class TaskRepository:
             NotFound: the owner has no such task.
             PreconditionFailed: the task is not as `precondition` demands.
         """
-        rows = await self._write(self._change, owner, **change_values(task_id, changes, precondition))
+        rows = await self._change(owner=owner, **change_values(task_id, changes, precondition))
         return _outcome(rows[0])
 
     async def delete(self, owner: UserId, task_id: int, precondition: Precondition) -> Stored:
@@ -240,7 +236,7 @@ class TaskRepository:
             NotFound: the owner has no such task.
             PreconditionFailed: the task is not as `precondition` demands.
         """
-        rows = await self._write(self._delete, owner, **deletion_values(task_id, precondition))
+        rows = await self._delete(owner=owner, **deletion_values(task_id, precondition))
         return _outcome(rows[0])
 
     async def list_trash(self, owner: UserId, limit: int, after: int | None = None) -> TrashPage:
@@ -264,7 +260,7 @@ class TaskRepository:
         Raises:
             NotFound: the owner has no such task, or it is erased.
         """
-        rows = await self._write(self._restore, owner, id=task_id)
+        rows = await self._restore(owner=owner, id=task_id)
         return _outcome(rows[0])
 
     async def export_page(self, owner: UserId, limit: int, before: int | None = None) -> Sequence[ExportedTask]:
@@ -284,21 +280,14 @@ class TaskRepository:
             NotFound, Gone, PreconditionFailed, UnprocessableRequest: an operation failed; `violations` says which.
         """
         parameters = orjson.dumps([operation.parameters() for operation in operations], default=bytes.hex)
-        rows = await self._write(self._apply_batch, owner, operations=parameters.decode())
+        rows = await self._apply_batch(owner=owner, operations=parameters.decode())
         if rows[-1][-1] in FAILURES:
             raise in_operation(_failure(rows[-1]), len(rows) - 1)
         return [_stored(row) for row in rows]
 
     async def erase(self, owner: UserId) -> None:
         """Erases everything about the owner, for good: tasks, the trash, keys, and the revision."""
-        await self._write(self._erase, owner)
-
-    async def _write(self, write: Query, owner: UserId, **values: object) -> Sequence[Row]:
-        try:
-            return await write(owner=owner, **values)
-        finally:
-            # Also after a failure: if only the reply was lost, the write has happened.
-            self._on_write(owner)
+        await self._erase(owner=owner)
 
 
 def _outcome(row: Row) -> Stored:
