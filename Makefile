@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help dev test quick lint types suite coverage format openapi bench
+.PHONY: help dev test quick lint types suite coverage format openapi audit sbom bench
 
 # Each Python version that is asked for by PYTHON has an environment of its own beside .venv.
 PYTHON :=
@@ -54,6 +54,13 @@ format: $(VENV) ## format the code and fix lint
 
 openapi: $(VENV) ## write the OpenAPI document to docs/openapi.json
 	$(RUN)taskwell openapi --output docs/openapi.json
+
+audit: $(UV) ## look up known vulnerabilities of the locked dependencies, in a database on the network
+	@$(UV) export --locked --quiet --no-dev --all-extras --no-emit-project --output-file .audit.txt
+	@$(UV) tool run --quiet pip-audit --require-hashes --disable-pip --strict -r .audit.txt; s=$$?; rm .audit.txt; exit $$s
+
+sbom: $(UV) ## write a software bill of materials (CycloneDX) to sbom.json
+	@$(UV) export --locked --quiet --no-dev --all-extras --format cyclonedx1.5 --output-file sbom.json
 
 bench: $(UV) ## compare with three other services; BENCH=scale, levels, pages or sync measures the rest
 	@$(SYNC) --group bench --inexact
