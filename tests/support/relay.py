@@ -56,7 +56,7 @@ class Relay:
 
     def __init__(self, url: str) -> None:
         target = urlsplit(url)
-        self._target = str(target.hostname), target.port or POSTGRES_PORT
+        self.lead_to(url)
         self.port = free_port()
         login, at, _ = target.netloc.rpartition("@")
         self.url = target._replace(netloc=f"{login}{at}127.0.0.1:{self.port}").geturl()
@@ -87,6 +87,11 @@ class Relay:
     def open(self) -> None:
         """Accepts connections. A new relay is open."""
         self._do(self._open())
+
+    def lead_to(self, url: str) -> None:
+        """Forwards new connections to the server of another URL."""
+        target = urlsplit(url)
+        self._target = str(target.hostname), target.port or POSTGRES_PORT
 
     def close(self) -> None:
         """Refuses new connections and ends the existing ones (FIN)."""
