@@ -105,7 +105,8 @@ class Stream:
                     for block in blocks:
                         self._take(block.decode())
                 self.is_complete = True
-        except OSError:
+        except (OSError, LookupError, ValueError):
+            # The service was killed, perhaps in the middle of a head.
             pass
         finally:
             self.ended.set()

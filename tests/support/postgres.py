@@ -3,12 +3,15 @@
 import shlex
 import shutil
 import signal
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import quote
 
 from support.certificates import Authority
 from support.daemon import Daemon
+from support.proc import children_of, kill
 
 # Not "taskwell": for a role of that name PostgreSQL looks into our schema by default, and a name that is not qualified would
 # go unnoticed.
@@ -30,13 +33,19 @@ SETTINGS = {
 class PostgresServer(Daemon):
     """A server that logs every statement it receives; `url` leads to its maintenance database.
 
-    With an `authority`, the server uses TLS and SCRAM passwords, and `url` verifies its certificate.
+    With an `authority`, the server uses TLS and SCRAM passwords, and `url` verifies its certificate. `changes` are
+    settings that differ from those of the other tests.
     """
 
     READY = b"ready to accept connections"
     END = signal.SIGQUIT
 
-    def __init__(self, binaries: Path, authority: Authority | None = None) -> None:
+    def __init__(
+        self,
+        binaries: Path,
+        authority: Authority | None = None,
+        changes: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         super().__init__()
         if authority:
             access, settings = self._access_by_password(), self._encryption(authority)
@@ -46,7 +55,7 @@ class PostgresServer(Daemon):
             self.url = f"postgresql://{USER}@127.0.0.1:{self.port}/postgres"
         binaries = self._readable(binaries)
         identity = [f"--username={USER}", "--encoding=UTF8", "--locale=C"]
-        self._serve(binaries, [str(binaries / "initdb"), *identity, *access], settings)
+        self._serve(binaries, [str(binaries / "initdb"), *identity, *access], settings | dict(changes))
 
     def _access_by_password(self) -> list[str]:
         return ["--auth=scram-sha-256", f"--pwfile={self._write('password', PASSWORD)}"]
@@ -74,6 +83,14 @@ class PostgresServer(Daemon):
     def crash(self) -> None:
         """Stops the server without a checkpoint, as in a crash (PostgreSQL's immediate shutdown)."""
         self._process.send_signal(self.END)
+        self._process.wait()
+
+    def kill(self) -> None:
+        """Kills all processes of the server at the same moment, as the kernel does when it runs out of memory."""
+        # A postmaster that is still there would start others.
+        self._process.send_signal(signal.SIGSTOP)
+        kill(children_of(self._process.pid))
+        self._process.kill()
         self._process.wait()
 
     def recover(self) -> None:

@@ -1,0 +1,57 @@
+"""Kills a service and its database server, and starts them again."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from random import Random
+
+from support.postgres import PostgresServer
+from support.restarted import RestartedService
+
+
+class Killer:
+    """Kills at random moments, in a random order, and starts again what it has killed."""
+
+    def __init__(self, service: RestartedService, server: PostgresServer | None, random: Random) -> None:
+        self._service = service
+        self._server = server
+        self._random = random
+        self.kills: Counter[str] = Counter()
+
+    def kill_for(self, seconds: float, check: Callable[[], None]) -> None:
+        """Kills for so long, and each kind at least once. Calls `check` after each kill."""
+        ends = time.monotonic() + seconds
+        kinds = [self._worker, self._main_process, self._all_processes]
+        kinds += [self._database, self._everything] if self._server else []
+        waiting: list[Callable[[], None]] = []
+        while time.monotonic() < ends or len(self.kills) < len(kinds):
+            waiting = waiting or self._random.sample(kinds, len(kinds))
+            time.sleep(self._random.uniform(0.3, 3))
+            kill = waiting.pop()
+            kill()
+            self.kills[kill.__name__.strip("_")] += 1
+            check()
+
+    def _worker(self) -> None:
+        self._service.kill_a_worker(self._random)
+
+    def _main_process(self) -> None:
+        self._service.kill_main_process()
+        self._service.start()
+
+    def _all_processes(self) -> None:
+        self._service.kill_all_processes()
+        self._service.start()
+
+    def _database(self) -> None:
+        if self._server:
+            self._server.kill()
+            time.sleep(self._random.uniform(0, 4))
+            self._server.recover()
+
+    def _everything(self) -> None:
+        self._service.kill_all_processes()
+        if self._server:
+            self._server.kill()
+            self._server.recover()
+        self._service.start()
