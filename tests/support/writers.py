@@ -12,6 +12,11 @@ from support.service import Json
 LIVE_TASKS = 12
 """The writers delete more than they create when there are more. So they often want the same task."""
 
+IMPATIENT = 0.05
+"""The share of writes whose client is gone before the response arrives."""
+
+GONE = httpx2.Timeout(15, read=0.002)
+
 
 def revision_in(response: httpx2.Response) -> int:
     """Returns the revision of the task in a response, or that of a deletion."""
@@ -180,6 +185,8 @@ class Writer(Caller):
         **options: object,
     ) -> httpx2.Response | None:
         headers = {"Idempotency-Key": key} if key else {"If-Match": f'"{base}"'} if base else {}
+        if self.random.random() < IMPATIENT:
+            options["timeout"] = GONE
         response = self.call(method, path, *statuses, headers=headers, **options)
         write.lost |= response is None
         return response
