@@ -12,7 +12,7 @@ from support.ledger import Ledger
 from support.problem import assert_problem
 from support.service import Client
 
-PATIENCE_SECONDS = 90
+PATIENCE_SECONDS = 180
 PAUSE_SECONDS = 0.1
 CODES = {404: "NOT_FOUND", 410: "GONE", 412: "PRECONDITION_FAILED"}
 

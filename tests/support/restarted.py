@@ -1,6 +1,5 @@
 """A service that is killed again and again, and started again each time, as systemd does."""
 
-import os
 import signal
 import subprocess
 import time
@@ -9,9 +8,10 @@ from random import Random
 
 from support.ports import free_port
 from support.proc import kill, workers_of
-from support.process import COMMAND, WAIT_SECONDS, environment, production
+from support.process import COMMAND, environment, production
 
 WORKERS = 2
+START_SECONDS = 180
 
 
 class RestartedService:
@@ -27,7 +27,7 @@ class RestartedService:
 
     def start(self) -> None:
         """Starts the service. Tries again while workers of a killed service still use the port."""
-        deadline = time.monotonic() + WAIT_SECONDS
+        deadline = time.monotonic() + START_SECONDS
         while not self._has_started():
             assert self._process.returncode == 1, self.log.read_text()[-2000:]
             assert time.monotonic() < deadline, self.log.read_text()[-2000:]
@@ -59,12 +59,8 @@ class RestartedService:
 
     def kill_all_processes(self) -> None:
         """Kills everything at the same moment."""
-        # A main process that is still there would replace the workers.
-        os.kill(self._process.pid, signal.SIGSTOP)
-        kill(workers_of(self._process.pid))
-        self.kill_main_process()
-
-    def stop(self) -> int:
-        """Stops the service in the ordinary way, and returns its exit status."""
-        self._process.terminate()
-        return self._process.wait(WAIT_SECONDS)
+        if self._process.poll() is None:
+            # A main process that is still there would replace the workers.
+            self._process.send_signal(signal.SIGSTOP)
+            kill(workers_of(self._process.pid))
+            self.kill_main_process()

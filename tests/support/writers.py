@@ -38,6 +38,13 @@ class Writer(Caller):
             actions = [self._create, self._patch, self._patch, self._put, self._delete, self._restore, self._batch]
             self.random.choice([*actions, *([self._delete] * 2 if crowded else [self._create] * 2)])()
 
+    def write_last(self) -> int:
+        """Writes until a write is acknowledged, and returns its revision."""
+        before = self.revision
+        while self.revision == before:
+            self._create()
+        return self.revision
+
     # --- one write each
 
     def _create(self) -> None:
