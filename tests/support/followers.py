@@ -43,7 +43,7 @@ class ListReader(Caller):
     tasks: tuple[Json, ...] = ()
 
     def follow(self) -> None:
-        while not self.stop.wait(self.random.uniform(0, 0.1)):
+        while not self.stop.wait(self.random.choice((0, 0.1))):
             self.read()
 
     def read(self) -> None:
