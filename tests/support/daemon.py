@@ -14,6 +14,7 @@ import tempfile
 import time
 from functools import cache
 from pathlib import Path
+from random import Random
 
 from support.ports import free_port
 from support.proc import children_of, kill
@@ -56,6 +57,10 @@ class Daemon:
         kill(children_of(self._process.pid))
         self._process.kill()
         self._process.wait()
+
+    def kill_a_child(self, random: Random) -> None:
+        """Kills one of its processes, as the kernel does when it runs out of memory. PostgreSQL then restarts the rest."""
+        kill([random.choice(children_of(self._process.pid))])
 
     def recover(self) -> None:
         """Starts the server again, on the same port, and waits until it serves."""

@@ -23,7 +23,7 @@ class Killer:
         """Kills for so long, and each kind at least once. Calls `check` after each kill."""
         ends = time.monotonic() + seconds
         kinds = [self._worker, self._main_process, self._all_processes]
-        kinds += [self._database, self._everything] if self._server else []
+        kinds += [self._database, self._database_process, self._everything] if self._server else []
         kinds += [self._connections] * 2 if self._pooler else []
         waiting: list[Callable[[], None]] = []
         while time.monotonic() < ends or len(self.kills) < len(set(kinds)):
@@ -50,6 +50,10 @@ class Killer:
             self._server.kill()
             time.sleep(self._random.uniform(0, 4))
             self._server.recover()
+
+    def _database_process(self) -> None:
+        if self._server:
+            self._server.kill_a_child(self._random)
 
     def _connections(self) -> None:
         """Kills the pooler. The server goes on with what it has received, so the service loses only replies."""

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 IS_THERE = Path("/proc/self/task").exists()
@@ -34,7 +35,9 @@ def kill(processes: Iterable[Path]) -> None:
     """Kills processes at once, and waits until they have ended."""
     killed = list(processes)
     for process in killed:
-        os.kill(int(process.name), signal.SIGKILL)
+        # It may just have ended.
+        with suppress(ProcessLookupError):
+            os.kill(int(process.name), signal.SIGKILL)
     deadline = time.monotonic() + WAIT_SECONDS
     while not all(map(has_ended, killed)):
         assert time.monotonic() < deadline
