@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from support.process import Server, production, serving
+from support.proc import IS_THERE, has_ended, workers_of
+from support.process import production, serving
 from support.service import sign
 
 TOKEN = sign("alice")
@@ -98,41 +99,26 @@ def test_sigterm_loses_no_request_that_was_accepted(
             assert "Traceback" not in server.log.read_text()
 
 
-def _workers(server: Server) -> list[Path]:
-    """Returns the worker processes, as folders of /proc."""
-    folder = Path(f"/proc/{server.process.pid}")
-    children = [Path("/proc") / child for child in (folder / "task" / folder.name / "children").read_text().split()]
-    # The others are of Python's multiprocessing.
-    return [child for child in children if b"spawn_main" in (child / "cmdline").read_bytes()]
-
-
-def _has_ended(process: Path) -> bool:
-    try:
-        return "State:\tZ" in (process / "status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc to find the worker processes")
+@pytest.mark.skipif(not IS_THERE, reason="needs Linux's /proc to find the worker processes")
 def test_worker_processes_end_within_two_seconds_of_a_kill_of_their_parent(
     new_migrated_url: Callable[[str], str], tmp_path: Path
 ) -> None:
     with serving(tmp_path, "serve", "--workers", "2", **production(new_migrated_url("sqlite"))) as server:
         # This leaves an idle connection, which is not a reason to stay.
         assert server.client("alice").create()
-        workers = _workers(server)
+        workers = workers_of(server.process.pid)
         assert len(workers) == 2
         server.process.kill()
         killed = time.monotonic()
-        while not all(map(_has_ended, workers)):
+        while not all(map(has_ended, workers)):
             assert time.monotonic() - killed < 2 + SLACK
             time.sleep(0.02)
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc to find the worker processes")
+@pytest.mark.skipif(not IS_THERE, reason="needs Linux's /proc to find the worker processes")
 def test_a_worker_process_that_dies_is_replaced(new_migrated_url: Callable[[str], str], tmp_path: Path) -> None:
     with serving(tmp_path, "serve", "--workers", "2", **production(new_migrated_url("sqlite"))) as server:
-        for worker in _workers(server):
+        for worker in workers_of(server.process.pid):
             os.kill(int(worker.name), signal.SIGKILL)
         deadline = time.monotonic() + 20
         while server.log.read_text().count("starting another") < 2:

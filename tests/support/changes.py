@@ -23,11 +23,14 @@ class Copy:
     deleted: dict[int, str] = field(default_factory=dict)
 
     def pull(self) -> Json:
-        """Fetches one page, checks what holds for every page, and applies it."""
+        """Fetches one page, and takes it."""
         token = {} if self.since is None else {"since": self.since}
         response = changes(self.client, limit=self.limit, **token)
         assert response.status_code == 200, response.text
-        page: Json = response.json()
+        return self.take(response.json())
+
+    def take(self, page: Json) -> Json:
+        """Checks what holds for every page, and applies it."""
         assert page.keys() == {"tasks", "deleted", "since", "revision", "has_more"}
         ids = [one["id"] for one in page["tasks"] + page["deleted"]]
         revisions = [int(task["etag"].strip('"')) for task in page["tasks"]]

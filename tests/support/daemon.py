@@ -14,8 +14,10 @@ import tempfile
 import time
 from functools import cache
 from pathlib import Path
+from random import Random
 
 from support.ports import free_port
+from support.proc import children_of, kill
 
 CLONE_NEWUSER = 0x10000000
 PR_SET_PDEATHSIG = 1
@@ -48,6 +50,23 @@ class Daemon:
                 raise RuntimeError(f"{type(self).__name__} does not start:\n{self.log.read_text()}")
             time.sleep(0.02)
 
+    def kill(self) -> None:
+        """Kills all processes of the server at the same moment, as a crash of the machine does."""
+        # A server that is still there would replace the others.
+        self._process.send_signal(signal.SIGSTOP)
+        kill(children_of(self._process.pid))
+        self._process.kill()
+        self._process.wait()
+
+    def kill_a_child(self, random: Random) -> None:
+        """Kills one of its processes, as the kernel does when it runs out of memory. PostgreSQL then restarts the rest."""
+        kill([random.choice(children_of(self._process.pid))])
+
+    def recover(self) -> None:
+        """Starts the server again, on the same port, and waits until it serves."""
+        self._start(*self._command)
+        self.wait_until_ready()
+
     def stop(self) -> None:
         """Stops the server at once and removes its files."""
         self._process.send_signal(self.END)
@@ -67,6 +86,7 @@ class Daemon:
             os.chown(path, UNPRIVILEGED_ID, UNPRIVILEGED_ID)
 
     def _start(self, *command: str) -> None:
+        self._command = command
         become: dict[str, object] = {}
         if self._as_nobody:
             become = {"user": UNPRIVILEGED_ID, "group": UNPRIVILEGED_ID, "extra_groups": []}

@@ -105,7 +105,8 @@ class Stream:
                     for block in blocks:
                         self._take(block.decode())
                 self.is_complete = True
-        except OSError:
+        except (OSError, LookupError, ValueError):
+            # The service was killed, perhaps in the middle of a head.
             pass
         finally:
             self.ended.set()
@@ -140,11 +141,16 @@ def connect(url: str) -> socket.socket:
     return socket.create_connection((address.hostname, address.port), WAIT_SECONDS)
 
 
-@contextmanager
-def stream(client: Client, last_id: str | None = None, token: str | None = None) -> Iterator[Stream]:
-    """Opens a stream and waits until nothing that happens from now on is missed, or until it is refused."""
+def open_stream(client: Client, last_id: str | None = None, token: str | None = None) -> Stream:
+    """Requests a stream, and does not wait for the response."""
     connection = connect(str(client.http.base_url))
     connection.settimeout(None)
     connection.sendall(request(client, last_id, token))
-    with Stream(connection) as opened:
+    return Stream(connection)
+
+
+@contextmanager
+def stream(client: Client, last_id: str | None = None, token: str | None = None) -> Iterator[Stream]:
+    """Opens a stream and waits until nothing that happens from now on is missed, or until it is refused."""
+    with open_stream(client, last_id, token) as opened:
         yield opened.begun()

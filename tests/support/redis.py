@@ -36,11 +36,6 @@ class Redis(Daemon):
         self._start(self._program, str(self._write("redis.conf", self._settings)))
         self.wait_until_ready()
 
-    def kill(self) -> None:
-        """Kills it, as a crash does."""
-        self.send(signal.SIGKILL)
-        self._process.wait()
-
     def send(self, number: signal.Signals) -> None:
         """Sends it a signal: SIGSTOP makes it hang until SIGCONT."""
         self._process.send_signal(number)
