@@ -433,6 +433,15 @@ def test_a_client_that_reads_too_slowly_is_cut_off_and_the_others_are_not(servic
             pass
 
 
+def test_a_batch_of_the_longest_tasks_cuts_off_no_client_that_reads(alice: Client) -> None:
+    # In JSON, a control character has six bytes.
+    longest = {"title": "\x01" * 200, "description": "\x01" * 1000}
+    creations = {"operations": [{"op": "create", "task": longest}] * 100}
+    with stream(alice) as opened:
+        assert alice.request("POST", "batch", json=creations).status_code == 200
+        assert [one.data["title"] for one in opened.changes(100)] == [longest["title"]] * 100
+
+
 # --- a stop
 
 

@@ -32,8 +32,11 @@ TIMEOUT_SECONDS = 5
 MAX_CHANGES = 50
 """Maximum number of one user's changes that a look reads. If there are more, another look follows at once."""
 
-MAX_PENDING_BYTES = 256 * 1024
-"""A stream that has more than this to send, because its client reads too slowly, is cut off."""
+MAX_PENDING_BYTES = 512 * 1024
+"""A stream that has more than this to send when there is news is cut off: its client reads too slowly.
+
+The longest changes of one look have 430 KB. So a client that had read everything survives a batch of any size.
+"""
 
 logger = logging.getLogger(__name__)
 
@@ -96,17 +99,18 @@ class Subscription:
 
     def add(self, events: Sequence[tuple[int, bytes]]) -> None:
         """Adds the events that the stream has not sent yet."""
-        for revision, event in events:
-            if revision > self._state.revision:
-                self.notify(event)
+        self._add([event for revision, event in events if revision > self._state.revision])
 
     def notify(self, event: bytes) -> None:
-        """Adds an event. Cuts the stream off if its client is too slow."""
+        """Adds an event about the stream itself."""
+        self._add([event])
+
+    def _add(self, events: Sequence[bytes]) -> None:
         if self._pending_bytes > MAX_PENDING_BYTES:
             self.end()
-        if not self.is_over:
-            self._pending.append(event)
-            self._pending_bytes += len(event)
+        if events and not self.is_over:
+            self._pending += events
+            self._pending_bytes += sum(map(len, events))
             self._has_news.set()
 
     def end(self) -> None:
