@@ -329,6 +329,47 @@ def test_a_stream_ends_when_the_history_of_its_tasks_is_another_one(service: Ser
         assert opened.status == 410
 
 
+def erase(client: Client) -> None:
+    assert client.request("DELETE", f"/api/{client.user}?confirm={client.user}").status_code == 204
+
+
+def test_a_stream_of_an_erased_user_whose_client_does_not_read_does_not_disturb_new_ones(
+    service: Service, alice: Client
+) -> None:
+    task = alice.create()
+    with connect(str(alice.http.base_url)) as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.sendall(events.request(alice))
+        watches = service.state["live"]._watches
+        eventually(lambda: alice.user in watches, "the stream does not start")
+        (stuck,) = watches[alice.user].subscriptions
+        number = 0
+        while not stuck._pending_bytes and not stuck.is_over:
+            description = f"{number} " + "\N{GRINNING FACE}" * 980
+            assert alice.request("PATCH", task["id"], json={"description": description}).status_code == 200
+            number += 1
+        erase(alice)
+        for number in range(2):
+            with stream(alice) as opened:
+                task = alice.create(f"{number}")
+                assert opened.changes(1)[0].data["id"] == task["id"]
+
+
+@pytest.mark.usefixtures("no_polling")
+def test_a_new_stream_begins_at_once_after_another_process_has_erased_the_user(new_database_url: MakeDatabase) -> None:
+    url = new_database_url("sqlite")
+    with running("sqlite", DATABASE_URL=url) as one, running("sqlite", migrate=False, DATABASE_URL=url) as other:
+        alice = one.client()
+        alice.create()
+        with stream(alice) as before:
+            eventually(lambda: not one.state["live"]._due.is_set(), "the process still looks")
+            erase(other.client(alice.user))
+            with stream(alice) as opened:
+                assert before.ended.wait(events.WAIT_SECONDS)
+                task = alice.create()
+                assert opened.changes(1)[0].data["id"] == task["id"]
+
+
 def number_of_streams(service: Service) -> int:
     return len(service.state["streams"])
 
