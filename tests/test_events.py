@@ -18,6 +18,7 @@ import pytest
 
 from support import events
 from support.changes import Copy, changes
+from support.download import MANY, fill
 from support.events import Stream, connect, stream
 from support.process import Server, production, serving
 from support.relay import Relay
@@ -28,6 +29,7 @@ from taskwell.http import streams
 from taskwell.migrations.runner import upgrade
 from taskwell.tasks import events as endpoint
 from taskwell.tasks import live
+from taskwell.tasks.sync_tokens import BEGINNING, token_of
 
 MakeDatabase = Callable[[str], str]
 
@@ -302,6 +304,23 @@ def test_a_stream_ends_when_its_token_expires(alice: Client) -> None:
     task = alice.create("while the client signs in again")
     with stream(alice, last_id=last_id) as opened:
         assert opened.changes(1)[0].data["id"] == task["id"]
+
+
+def test_a_stream_that_is_still_telling_what_was_missed_ends_when_its_token_expires(
+    service: Service, alice: Client
+) -> None:
+    fill(service.url_of_database, alice.user)
+    beginning = token_of(alice.user, BEGINNING)
+    with connect(str(alice.http.base_url)) as connection:
+        connection.settimeout(None)
+        connection.sendall(events.request(alice, beginning, sign(alice.user, exp=int(time.time()) + 2)))
+        time.sleep(3)
+        with Stream(connection) as opened:
+            assert opened.ended.wait(events.WAIT_SECONDS)
+            assert opened.is_complete
+            *told, last = opened.waiting()
+    assert last.name == "expired"
+    assert len(told) < MANY
 
 
 def test_a_stream_ends_when_the_key_of_its_token_is_withdrawn(

@@ -67,6 +67,9 @@ class EventStream:
         try:
             yield self._events_of_page()
             while not (subscription := self._join()) and not gone.done():
+                if await self._is_expired():
+                    yield notice("expired")
+                    return
                 self._page = await within(REQUEST_SECONDS, self._next_page())
                 yield self._events_of_page()
             if subscription:
@@ -107,14 +110,19 @@ class EventStream:
         return b""
 
     async def _check_token(self, subscription: Subscription) -> bytes:
-        """Returns a heartbeat, or the last event if the token has expired or its key is no longer valid."""
-        now = self._loop.time()
-        self._heartbeat_at = now + HEARTBEAT_SECONDS
-        self._expires_at = min(self._expires_at, now + await self._access.seconds_left())
-        if now < self._expires_at:
+        """Returns a heartbeat, or the last event if the token is no longer accepted."""
+        if not await self._is_expired():
             return KEEPALIVE_COMMENT
         subscription.end()
         return notice("expired")
+
+    async def _is_expired(self) -> bool:
+        """Returns whether the token has expired or, verified at each heartbeat, its key is no longer valid."""
+        now = self._loop.time()
+        if now >= min(self._heartbeat_at, self._expires_at):
+            self._heartbeat_at = now + HEARTBEAT_SECONDS
+            self._expires_at = min(self._expires_at, now + await self._access.seconds_left())
+        return now >= self._expires_at
 
 
 async def _disconnected(receive: Receive) -> None:
