@@ -1,5 +1,6 @@
 """Events: an open stream tells a client of every change, once, whoever makes it and whatever fails meanwhile."""
 
+import gc
 import json
 import logging
 import random
@@ -29,6 +30,7 @@ from taskwell.http import streams
 from taskwell.migrations.runner import upgrade
 from taskwell.tasks import events as endpoint
 from taskwell.tasks import live
+from taskwell.tasks.repository import Stored, StoredChanges
 from taskwell.tasks.sync_tokens import BEGINNING, token_of
 
 MakeDatabase = Callable[[str], str]
@@ -244,6 +246,17 @@ def test_a_copy_kept_by_an_interrupted_stream_is_true_under_five_writers(alice: 
     copy.sync()
     assert tasks == copy.tasks
     assert revisions == sorted(set(revisions)), "nothing comes twice"
+
+
+def test_an_open_stream_keeps_nothing_of_what_it_has_told(service: Service, alice: Client) -> None:
+    """Thousands of streams can be open for hours."""
+    fill(service.url_of_database, alice.user, 50)
+    with stream(alice, last_id=token_of(alice.user, BEGINNING)) as opened:
+        opened.changes(50)
+        eventually(lambda: alice.user in service.state["live"]._watches, "the stream does not go on")
+        pages = [one for one in gc.get_objects() if isinstance(one, StoredChanges)]
+        kept = [change for page in pages for change in page.changes if isinstance(change, Stored)]
+        assert [change.task["id"] for change in kept if change.task["user_id"] == alice.user] == []
 
 
 # --- what is refused, before the stream starts

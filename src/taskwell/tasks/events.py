@@ -85,9 +85,10 @@ class EventStream:
     # --- what was missed
 
     def _events_of_page(self) -> bytes:
-        """Returns the events of the page, and the token behind it."""
+        """Returns the events of the page, and the token behind it. Drops the changes: the stream can last for hours."""
         state = self._page.state
         events = [event for _, event in events_of(self._owner, self._page.changes, state.epoch)]
+        self._page = self._page._replace(changes=())
         return b"".join(events) + format_sse_event(id=token_of(self._owner, state))
 
     def _join(self) -> Subscription | None:
