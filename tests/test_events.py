@@ -31,7 +31,6 @@ from taskwell.migrations.runner import upgrade
 from taskwell.tasks import events as endpoint
 from taskwell.tasks import live
 from taskwell.tasks.repository import Stored, StoredChanges
-from taskwell.tasks.sync_tokens import BEGINNING, token_of
 
 MakeDatabase = Callable[[str], str]
 
@@ -250,8 +249,9 @@ def test_a_copy_kept_by_an_interrupted_stream_is_true_under_five_writers(alice: 
 
 def test_an_open_stream_keeps_nothing_of_what_it_has_told(service: Service, alice: Client) -> None:
     """Thousands of streams can be open for hours."""
+    beginning = changes(alice).json()["since"]
     fill(service.url_of_database, alice.user, 50)
-    with stream(alice, last_id=token_of(alice.user, BEGINNING)) as opened:
+    with stream(alice, last_id=beginning) as opened:
         opened.changes(50)
         eventually(lambda: alice.user in service.state["live"]._watches, "the stream does not go on")
         pages = [one for one in gc.get_objects() if isinstance(one, StoredChanges)]
@@ -322,8 +322,8 @@ def test_a_stream_ends_when_its_token_expires(alice: Client) -> None:
 def test_a_stream_that_is_still_telling_what_was_missed_ends_when_its_token_expires(
     service: Service, alice: Client
 ) -> None:
+    beginning = changes(alice).json()["since"]
     fill(service.url_of_database, alice.user)
-    beginning = token_of(alice.user, BEGINNING)
     with connect(str(alice.http.base_url)) as connection:
         connection.settimeout(None)
         connection.sendall(events.request(alice, beginning, sign(alice.user, exp=int(time.time()) + 2)))
