@@ -570,6 +570,12 @@ def padded(operations: Sequence[Json], size: int) -> bytes:
     return body[:-1] + b" " * (size - len(body)) + b"}"
 
 
+def test_a_batch_of_too_many_operations_is_told_the_maximum(alice: Client) -> None:
+    creations = {"operations": [{"op": "create", "task": {"title": "x"}}] * 101}
+    response = alice.request("POST", "batch", json=creations)
+    assert response.json()["detail"] == "operations: must have at most 100 items, not 101"
+
+
 def test_a_batch_may_have_1_mib_and_not_a_byte_more(alice: Client) -> None:
     headers = {"Content-Type": "application/json"}
     largest = [create("\U0001f9c0" * 200, description="\U0001f9c0" * 1000, key="k" * 200 + str(n)) for n in range(70)]

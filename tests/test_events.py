@@ -1,5 +1,6 @@
 """Events: an open stream tells a client of every change, once, whoever makes it and whatever fails meanwhile."""
 
+import gc
 import json
 import logging
 import random
@@ -18,6 +19,7 @@ import pytest
 
 from support import events
 from support.changes import Copy, changes
+from support.download import MANY, fill
 from support.events import Stream, connect, stream
 from support.process import Server, production, serving
 from support.relay import Relay
@@ -28,6 +30,7 @@ from taskwell.http import streams
 from taskwell.migrations.runner import upgrade
 from taskwell.tasks import events as endpoint
 from taskwell.tasks import live
+from taskwell.tasks.repository import Stored, StoredChanges
 
 MakeDatabase = Callable[[str], str]
 
@@ -244,6 +247,18 @@ def test_a_copy_kept_by_an_interrupted_stream_is_true_under_five_writers(alice: 
     assert revisions == sorted(set(revisions)), "nothing comes twice"
 
 
+def test_an_open_stream_keeps_nothing_of_what_it_has_told(service: Service, alice: Client) -> None:
+    """Thousands of streams can be open for hours."""
+    beginning = changes(alice).json()["since"]
+    fill(service.url_of_database, alice.user, 50)
+    with stream(alice, last_id=beginning) as opened:
+        opened.changes(50)
+        eventually(lambda: alice.user in service.state["live"]._watches, "the stream does not go on")
+        pages = [one for one in gc.get_objects() if isinstance(one, StoredChanges)]
+        kept = [change for page in pages for change in page.changes if isinstance(change, Stored)]
+        assert [change.task["id"] for change in kept if change.task["user_id"] == alice.user] == []
+
+
 # --- what is refused, before the stream starts
 
 
@@ -304,6 +319,23 @@ def test_a_stream_ends_when_its_token_expires(alice: Client) -> None:
         assert opened.changes(1)[0].data["id"] == task["id"]
 
 
+def test_a_stream_that_is_still_telling_what_was_missed_ends_when_its_token_expires(
+    service: Service, alice: Client
+) -> None:
+    beginning = changes(alice).json()["since"]
+    fill(service.url_of_database, alice.user)
+    with connect(str(alice.http.base_url)) as connection:
+        connection.settimeout(None)
+        connection.sendall(events.request(alice, beginning, sign(alice.user, exp=int(time.time()) + 2)))
+        time.sleep(3)
+        with Stream(connection) as opened:
+            assert opened.ended.wait(events.WAIT_SECONDS)
+            assert opened.is_complete
+            *told, last = opened.waiting()
+    assert last.name == "expired"
+    assert len(told) < MANY
+
+
 def test_a_stream_ends_when_the_key_of_its_token_is_withdrawn(
     monkeypatch: pytest.MonkeyPatch, service: Service, alice: Client
 ) -> None:
@@ -327,6 +359,47 @@ def test_a_stream_ends_when_the_history_of_its_tasks_is_another_one(service: Ser
         last_id = opened.last_id
     with stream(alice, last_id=last_id) as opened:
         assert opened.status == 410
+
+
+def erase(client: Client) -> None:
+    assert client.request("DELETE", f"/api/{client.user}?confirm={client.user}").status_code == 204
+
+
+def test_a_stream_of_an_erased_user_whose_client_does_not_read_does_not_disturb_new_ones(
+    service: Service, alice: Client
+) -> None:
+    task = alice.create()
+    with connect(str(alice.http.base_url)) as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.sendall(events.request(alice))
+        watches = service.state["live"]._watches
+        eventually(lambda: alice.user in watches, "the stream does not start")
+        (stuck,) = watches[alice.user].subscriptions
+        number = 0
+        while not stuck._pending_bytes and not stuck.is_over:
+            description = f"{number} " + "\N{GRINNING FACE}" * 980
+            assert alice.request("PATCH", task["id"], json={"description": description}).status_code == 200
+            number += 1
+        erase(alice)
+        for number in range(2):
+            with stream(alice) as opened:
+                task = alice.create(f"{number}")
+                assert opened.changes(1)[0].data["id"] == task["id"]
+
+
+@pytest.mark.usefixtures("no_polling")
+def test_a_new_stream_begins_at_once_after_another_process_has_erased_the_user(new_database_url: MakeDatabase) -> None:
+    url = new_database_url("sqlite")
+    with running("sqlite", DATABASE_URL=url) as one, running("sqlite", migrate=False, DATABASE_URL=url) as other:
+        alice = one.client()
+        alice.create()
+        with stream(alice) as before:
+            eventually(lambda: not one.state["live"]._due.is_set(), "the process still looks")
+            erase(other.client(alice.user))
+            with stream(alice) as opened:
+                assert before.ended.wait(events.WAIT_SECONDS)
+                task = alice.create()
+                assert opened.changes(1)[0].data["id"] == task["id"]
 
 
 def number_of_streams(service: Service) -> int:
@@ -431,6 +504,15 @@ def test_a_client_that_reads_too_slowly_is_cut_off_and_the_others_are_not(servic
         alice.request("PATCH", task["id"], json={"title": "last"})
         while opened.changes(1)[0].data["title"] != "last":
             pass
+
+
+def test_a_batch_of_the_longest_tasks_cuts_off_no_client_that_reads(alice: Client) -> None:
+    # In JSON, a control character has six bytes.
+    longest = {"title": "\x01" * 200, "description": "\x01" * 1000}
+    creations = {"operations": [{"op": "create", "task": longest}] * 100}
+    with stream(alice) as opened:
+        assert alice.request("POST", "batch", json=creations).status_code == 200
+        assert [one.data["title"] for one in opened.changes(100)] == [longest["title"]] * 100
 
 
 # --- a stop

@@ -190,7 +190,9 @@ _WORDING = {
 
 
 def _violation(error: PydanticError) -> Violation:
-    wording = _WORDING.get(error["type"]) or re.sub(r"^(\w+) should ", "must ", error["msg"])
+    # Of a list, pydantic says that it "should have at most 100 items after validation, not 101".
+    msg = error["msg"].replace(" after validation", "")
+    wording = _WORDING.get(error["type"]) or re.sub(r"^(\w+) should ", "must ", msg)
     return {"loc": [_printable(part) for part in error["loc"]], "msg": wording, "type": error["type"]}
 
 

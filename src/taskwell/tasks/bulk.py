@@ -68,7 +68,7 @@ async def apply_batch(
 async def erase_user(owner: Owner, tasks: Tasks, confirm: Confirmation) -> None:
     """Erases all data of the user for good: tasks, the trash, keys and the revision.
 
-    The request can be repeated. The user can go on, and begins anew.
+    The request can be repeated. Afterwards, the user can create tasks again, from revision 1.
     """
     _check_confirmation(owner, confirm)
     await tasks.erase(owner)

@@ -67,6 +67,9 @@ class EventStream:
         try:
             yield self._events_of_page()
             while not (subscription := self._join()) and not gone.done():
+                if await self._is_expired():
+                    yield notice("expired")
+                    return
                 self._page = await within(REQUEST_SECONDS, self._next_page())
                 yield self._events_of_page()
             if subscription:
@@ -82,9 +85,10 @@ class EventStream:
     # --- what was missed
 
     def _events_of_page(self) -> bytes:
-        """Returns the events of the page, and the token behind it."""
+        """Returns the events of the page, and the token behind it. Drops the changes: the stream can last for hours."""
         state = self._page.state
         events = [event for _, event in events_of(self._owner, self._page.changes, state.epoch)]
+        self._page = self._page._replace(changes=())
         return b"".join(events) + format_sse_event(id=token_of(self._owner, state))
 
     def _join(self) -> Subscription | None:
@@ -107,14 +111,19 @@ class EventStream:
         return b""
 
     async def _check_token(self, subscription: Subscription) -> bytes:
-        """Returns a heartbeat, or the last event if the token has expired or its key is no longer valid."""
-        now = self._loop.time()
-        self._heartbeat_at = now + HEARTBEAT_SECONDS
-        self._expires_at = min(self._expires_at, now + await self._access.seconds_left())
-        if now < self._expires_at:
+        """Returns a heartbeat, or the last event if the token is no longer accepted."""
+        if not await self._is_expired():
             return KEEPALIVE_COMMENT
         subscription.end()
         return notice("expired")
+
+    async def _is_expired(self) -> bool:
+        """Returns whether the token has expired or, verified at each heartbeat, its key is no longer valid."""
+        now = self._loop.time()
+        if now >= min(self._heartbeat_at, self._expires_at):
+            self._heartbeat_at = now + HEARTBEAT_SECONDS
+            self._expires_at = min(self._expires_at, now + await self._access.seconds_left())
+        return now >= self._expires_at
 
 
 async def _disconnected(receive: Receive) -> None:

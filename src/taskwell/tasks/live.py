@@ -32,8 +32,11 @@ TIMEOUT_SECONDS = 5
 MAX_CHANGES = 50
 """Maximum number of one user's changes that a look reads. If there are more, another look follows at once."""
 
-MAX_PENDING_BYTES = 256 * 1024
-"""A stream that has more than this to send, because its client reads too slowly, is cut off."""
+MAX_PENDING_BYTES = 512 * 1024
+"""A stream that has more than this to send when there is news is cut off: its client reads too slowly.
+
+The longest changes of one look have 430 KB. So a client that had read everything survives a batch of any size.
+"""
 
 logger = logging.getLogger(__name__)
 
@@ -96,17 +99,18 @@ class Subscription:
 
     def add(self, events: Sequence[tuple[int, bytes]]) -> None:
         """Adds the events that the stream has not sent yet."""
-        for revision, event in events:
-            if revision > self._state.revision:
-                self.notify(event)
+        self._add([event for revision, event in events if revision > self._state.revision])
 
     def notify(self, event: bytes) -> None:
-        """Adds an event. Cuts the stream off if its client is too slow."""
+        """Adds an event about the stream itself."""
+        self._add([event])
+
+    def _add(self, events: Sequence[bytes]) -> None:
         if self._pending_bytes > MAX_PENDING_BYTES:
             self.end()
-        if not self.is_over:
-            self._pending.append(event)
-            self._pending_bytes += len(event)
+        if events and not self.is_over:
+            self._pending += events
+            self._pending_bytes += sum(map(len, events))
             self._has_news.set()
 
     def end(self) -> None:
@@ -126,13 +130,7 @@ class _Watch:
 
     def tell(self, owner: UserId, rows: Sequence[Row]) -> bool:
         """Tells the streams of the changes in `rows`. Returns whether there may be more."""
-        _, revision, epoch, task_id, *_ = rows[0]
-        state = ListState(cast("int", revision), cast("int", epoch))
-        if not has_been(self.state, state):
-            # The account was erased, or a backup restored. The client connects again, and learns it from a 410.
-            for subscription in self.subscriptions:
-                subscription.end()
-            return False
+        state, task_id = _state_in(rows[0]), rows[0][3]
         changes = [change_in(row[3:]) for row in rows] if task_id is not None else []
         has_more = len(changes) == MAX_CHANGES
         self.state = ListState(changes[-1].revision, state.epoch) if has_more else state
@@ -140,6 +138,15 @@ class _Watch:
         for subscription in self.subscriptions:
             subscription.add(events)
         return has_more
+
+    def end(self) -> None:
+        """Ends the streams."""
+        for subscription in self.subscriptions:
+            subscription.end()
+
+
+def _state_in(row: Row) -> ListState:
+    return ListState(cast("int", row[1]), cast("int", row[2]))
 
 
 class LiveChanges:
@@ -175,12 +182,15 @@ class LiveChanges:
     def join(self, owner: UserId, state: ListState) -> Subscription | None:
         """Returns the subscription of a stream that has sent all changes up to `state`.
 
-        Returns None if the user's other streams have been told of later changes: read them first, and try again.
+        Returns None if the user's other streams have been told of changes that are not in `state`: read again, and then
+        try again.
         """
         watch = self._watches.get(owner)
         if watch is None:
             watch = self._watches[owner] = _Watch(state)
         elif has_been(state, watch.state) and state != watch.state:
+            # After an erasure, reading again finds no change. A look ends the streams of the erased history.
+            self.wrote(owner)
             return None
         self._note_change()
         subscription = Subscription(self, owner, state)
@@ -189,10 +199,12 @@ class LiveChanges:
 
     def leave(self, owner: UserId, subscription: Subscription) -> None:
         """Ends a subscription."""
-        watch = self._watches[owner]
-        watch.subscriptions.remove(subscription)
-        if not watch.subscriptions:
-            del self._watches[owner]
+        # Not if the history that it was told of has ended.
+        watch = self._watches.get(owner)
+        if watch and subscription in watch.subscriptions:
+            watch.subscriptions.remove(subscription)
+            if not watch.subscriptions:
+                del self._watches[owner]
 
     def wrote(self, owner: UserId) -> None:
         """Notes that a write of this process may have changed the owner's tasks."""
@@ -251,13 +263,23 @@ class LiveChanges:
             found[cast("UserId", row[0])].append(row)
         for owner, changes in found.items():
             # Not a watch that began after the look: its streams have read these changes already.
-            if self._watches.get(owner) is watches[owner] and watches[owner].tell(owner, changes):
-                self._written.add(owner)
+            if self._watches.get(owner) is watches[owner]:
+                self._tell(owner, changes)
         if found:
             self._note_change()
         elif self._loop.time() - self._changed_at >= self._idle_seconds:
             self._is_idle = True
             self._tell_all(notice("idle"))
+
+    def _tell(self, owner: UserId, rows: Sequence[Row]) -> None:
+        watch = self._watches[owner]
+        if not has_been(watch.state, _state_in(rows[0])):
+            # The account was erased, or a backup restored. The clients connect again, and learn it from a 410. New
+            # streams do not wait for these, of which one can last long because its client reads slowly.
+            del self._watches[owner]
+            watch.end()
+        elif watch.tell(owner, rows):
+            self._written.add(owner)
 
     def _note_success(self) -> None:
         if self._is_failing:

@@ -44,10 +44,10 @@ DECLARE
 BEGIN
     BEGIN
         {_LOCK_OWNER.strip()}
-        FOR operation IN SELECT * FROM jsonb_to_recordset(operations) AS o (
+        FOR operation IN SELECT * FROM ROWS FROM (jsonb_to_recordset(operations) AS (
             op text, creation_key text, creation_digest text, id bigint, title text, sets_description boolean,
             description text, complete boolean, if_match text[]
-        ) LOOP
+        )) WITH ORDINALITY AS o ORDER BY o.ordinality LOOP
             CASE operation.op
                 WHEN 'create' THEN
                     result := taskwell_0003.create_task(
