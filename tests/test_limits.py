@@ -30,11 +30,11 @@ def test_each_task_is_cancelled_when_its_own_time_is_up() -> None:
 
 def test_work_that_ends_in_time_is_not_cancelled() -> None:
     async def main() -> list[int]:
-        deadline = Deadline(0.5, TimeoutError)
+        deadline = Deadline(1.5, TimeoutError)
         # The first one's timer fires while the last one is at work.
-        done = [await deadline.run(asyncio.sleep(0.18, number)) for number in range(4)]
+        done = [await deadline.run(asyncio.sleep(0.54, number)) for number in range(4)]
         assert len(deadline) == 0
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(1.6)
         return done
 
     assert asyncio.run(main()) == [0, 1, 2, 3]
