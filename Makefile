@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help dev test quick lint types suite coverage format openapi bench
+.PHONY: help dev test quick lint types suite coverage format openapi docs bench
 
 # Each Python version that is asked for by PYTHON has an environment of its own beside .venv.
 PYTHON :=
@@ -54,6 +54,11 @@ format: $(VENV) ## format the code and fix lint
 
 openapi: $(VENV) ## write the OpenAPI document to docs/openapi.json
 	$(RUN)taskwell openapi --output docs/openapi.json
+
+docs: $(VENV) ## write docs/errors.md, and build the site of the documentation in site/
+	$(RUN)python docs/errors.py > docs/errors.md
+	$(RUN)sphinx-build --fail-on-warning --keep-going --quiet --doctree-dir .sphinx_cache docs site
+	@echo 'To read it: python3 -m http.server --directory site'
 
 bench: $(UV) ## compare with three other services; BENCH=scale, levels, pages or sync measures the rest
 	@$(SYNC) --group bench --inexact
