@@ -57,7 +57,8 @@ openapi: $(VENV) ## write the OpenAPI document to docs/openapi.json
 
 docs: $(VENV) ## write docs/errors.md, and build the site of the documentation in site/
 	$(RUN)python docs/errors.py > docs/errors.md
-	$(RUN)sphinx-build --fail-on-warning --keep-going --quiet --doctree-dir .sphinx_cache docs site
+	rm -rf site
+	$(RUN)sphinx-build --fail-on-warning --keep-going --quiet --fresh-env --doctree-dir .sphinx_cache docs site
 	@echo 'To read it: python3 -m http.server --directory site'
 
 bench: $(UV) ## compare with three other services; BENCH=scale, levels, pages or sync measures the rest

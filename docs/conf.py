@@ -6,6 +6,7 @@ import tomllib
 from importlib.resources import files
 from pathlib import Path
 
+from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
 
 DOCS = Path(__file__).parent
@@ -28,40 +29,46 @@ project = "Taskwell"
 copyright = "the authors of Taskwell"
 version = release = PROJECT["version"]
 
-extensions = ["myst_parser", "sphinxcontrib.mermaid"]
+extensions = ["myst_parser"]
 root_doc = "index"
 nitpicky = True
+smartquotes = False
 
 # Headings get the anchors that they have on GitHub.
 myst_heading_anchors = 4
-myst_fence_as_directive = ["mermaid"]
 
 html_theme = "pydata_sphinx_theme"
 html_title = "Taskwell"
+html_favicon = "_static/icon.svg"
+# Mermaid draws the diagrams.
 html_static_path = ["_static", str(files("mermaidx") / "assets" / "mermaid.js")]
 html_css_files = ["site.css"]
+html_js_files = [("diagrams.mjs", {"type": "module"})]
+templates_path = ["_templates"]
+html_sidebars = {"**": ["sidebar-collapse", "navigation"]}
 html_copy_source = False
 html_show_sphinx = False
+html_use_index = False
+# Without this, the theme complains in the console.
+html_context = {"default_mode": "auto"}
 html_theme_options = {
     "icon_links": [{"name": "Source", "url": PROJECT["urls"]["Source"], "icon": "fa-brands fa-github"}],
+    "navbar_center": [],
     "footer_start": ["copyright"],
     "footer_end": [],
 }
 
-mermaid_use_local = "mermaid.mjs"
-mermaid_fullscreen = False
-mermaid_height = "auto"
-
 
 def setup(app: Sphinx) -> None:
-    """Adds to the pages what would disturb readers on GitHub."""
+    """Adds to the pages what does not belong on GitHub."""
+    app.add_lexer("mermaid", TextLexer)
     app.connect("source-read", _add_navigation)
     app.connect("source-read", _link_to_repository)
 
 
 def _add_navigation(_: Sphinx, page: str, source: list[str]) -> None:
     pages = {
-        "index": PAGES,
+        "index": ["Start in a minute <self>", *PAGES],
         "adr/README": sorted(path.stem for path in DOCS.glob("adr/[0-9]*.md")),
     }.get(page)
     if pages:
