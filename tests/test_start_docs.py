@@ -15,18 +15,12 @@ import pytest
 
 from support.better_auth import EXAMPLE
 from support.browser import run_scenario
+from support.documents import ROOT, blocks
 from support.npm import require_packages
 from support.ports import free_port
 from support.process import WAIT_SECONDS, environment
 
-ROOT = Path(__file__).parents[1]
 END = "--- end of the block"
-
-
-def blocks(page: str, *languages: str) -> list[str]:
-    """Returns the code blocks of a page in these languages."""
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    return re.findall(rf"^```(?:{'|'.join(languages)})\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture
@@ -76,7 +70,7 @@ def _without_times_and_ids(text: str) -> str:
 
 
 def test_the_first_requests_get_the_documented_responses(clone: Path) -> None:
-    start, token, *requests = blocks("index.md", "sh")
+    start, token, *requests = blocks("docs/index.md", "sh")
     with terminal(clone, start, r"running at (http://\S+)", ARGS="--port 0") as url:
         script = token + "".join(f"{request}echo; echo '{END}'\n" for request in requests)
         done = subprocess.run(
@@ -90,7 +84,7 @@ def test_the_first_requests_get_the_documented_responses(clone: Path) -> None:
         )
     received = done.stdout.split(END)[:-1]
     assert [_without_times_and_ids(each) for each in received] == [
-        _without_times_and_ids(each) for each in blocks("index.md", "http", "json")
+        _without_times_and_ids(each) for each in blocks("docs/index.md", "http", "json")
     ]
 
 
@@ -106,10 +100,10 @@ def test_the_page_shows_each_user_their_own_tasks(clone: Path) -> None:
     require_packages(EXAMPLE)
     (clone / "examples/better-auth/node_modules").symlink_to(EXAMPLE / "node_modules", target_is_directory=True)
     ports = {"3000": free_port(), "8000": free_port(), "5173": free_port()}
-    auth, taskwell, prepare, serve = [_moved(code, ports) for code in blocks("front-end.md", "sh")]
+    auth, taskwell, prepare, serve = [_moved(code, ports) for code in blocks("docs/front-end.md", "sh")]
     subprocess.run(["sh", "-eu", "-c", prepare], cwd=clone, check=True)
     for name, language in (("index.html", "html"), ("page.mjs", "js")):
-        (code,) = blocks("front-end.md", language)
+        (code,) = blocks("docs/front-end.md", language)
         (clone / "page" / name).write_text(_moved(code, ports), encoding="utf-8")
     with (
         terminal(clone, auth, r"listens on (\S+)", PORT=str(ports["3000"])),

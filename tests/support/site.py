@@ -51,7 +51,12 @@ class Site:
 def build(folder: Path) -> Site:
     """Builds the site as `make docs` does. A warning of Sphinx is an error."""
     options = ["--fail-on-warning", "--keep-going", "--quiet", "--doctree-dir", str(folder / "cache")]
-    command = [Path(sys.executable).with_name("sphinx-build"), *options, ROOT / "docs", folder / "site"]
+    command: list[str | Path] = [
+        Path(sys.executable).with_name("sphinx-build"),
+        *options,
+        ROOT / "docs",
+        folder / "site",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return Site(folder / "site")
