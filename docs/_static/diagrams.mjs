@@ -17,14 +17,19 @@ function loadMermaid() {
   });
 }
 
+// With the background that Mermaid's dark theme gives to labels, the contrast is too low.
+const DARK = { theme: "dark", themeVariables: { edgeLabelBackground: "#14181e" } };
+
 async function draw(mermaid) {
-  const theme = document.documentElement.dataset.theme === "dark" ? "dark" : "default";
-  mermaid.initialize({ startOnLoad: false, theme });
+  const dark = document.documentElement.dataset.theme === "dark";
+  mermaid.initialize({ startOnLoad: false, ...(dark ? DARK : { theme: "default" }) });
   for (const { element, id, source } of diagrams) {
     const { svg } = await mermaid.render(id, source);
     element.innerHTML = svg;
-    // It is a picture without reading order. Its source says the same in words.
     const picture = element.firstElementChild;
+    // Shrunk to a phone, the text of a wide diagram would be too small. Readers scroll sideways instead.
+    picture.style.minWidth = `min(${picture.style.maxWidth}, 36rem)`;
+    // A picture has no reading order. Its source says the same in words.
     if (!picture.hasAttribute("aria-labelledby")) picture.setAttribute("aria-label", `Diagram: ${source}`);
   }
 }
