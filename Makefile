@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help dev test quick lint types suite coverage format openapi audit sbom bench
+.PHONY: help dev test quick lint types suite coverage format openapi docs audit sbom bench
 
 # Each Python version that is asked for by PYTHON has an environment of its own beside .venv.
 PYTHON :=
@@ -54,6 +54,12 @@ format: $(VENV) ## format the code and fix lint
 
 openapi: $(VENV) ## write the OpenAPI document to docs/openapi.json
 	$(RUN)taskwell openapi --output docs/openapi.json
+
+docs: $(VENV) ## write docs/errors.md, and build the site of the documentation in site/
+	$(RUN)python docs/errors.py > docs/errors.md
+	rm -rf site
+	$(RUN)sphinx-build --fail-on-warning --keep-going --quiet --fresh-env --doctree-dir .sphinx_cache docs site
+	@echo 'To read it: python3 -m http.server --directory site'
 
 audit: $(UV) ## look up known vulnerabilities of the locked dependencies, in a database on the network
 	@$(UV) export --locked --quiet --no-dev --all-extras --no-emit-project --output-file .audit.txt

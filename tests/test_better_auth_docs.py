@@ -42,7 +42,3 @@ def test_each_configuration_of_the_jwt_plugin_in_the_docs_works(plugin: str, tmp
     assert claims.get("user_id") == (user.id if "user_id" in plugin else None)
     assert ("email" in claims) == ("definePayload" not in plugin)
     assert claims["aud"] == ("https://tasks.example.com" if "audience" in plugin else auth.url)
-
-
-def test_the_lock_file_names_no_registry() -> None:
-    assert '"resolved"' not in (EXAMPLE / "package-lock.json").read_text()

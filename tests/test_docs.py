@@ -56,11 +56,32 @@ def test_the_readme_lists_every_endpoint() -> None:
     }
 
 
-def test_links_between_documents_have_existing_targets() -> None:
-    documents = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/*.md")]
+def _anchors(document: Path) -> set[str]:
+    """The anchors that GitHub gives to the headings."""
+    text = re.sub(r"^ *```.*?^ *```$", "", document.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_links_between_documents_have_existing_targets_and_anchors() -> None:
+    documents = [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("examples/*/*.md"),
+        *ROOT.glob("bench/*.md"),
+    ]
     for document in documents:
-        for target in re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8")):
-            assert "://" in target or (document.parent / target).exists(), f"{document.name}: {target}"
+        for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", document.read_text(encoding="utf-8")):
+            if "://" not in target:
+                path = document.parent / target if target else document
+                assert path.exists(), f"{document.name}: {target}"
+                assert not anchor or anchor in _anchors(path), f"{document.name}: {target}#{anchor}"
+
+
+def test_the_list_of_decisions_is_complete() -> None:
+    titles = {path.name: path.read_text(encoding="utf-8").splitlines()[0] for path in ROOT.glob("docs/adr/[0-9]*.md")}
+    listed = re.findall(r"^- \[(.+)\]\((.+)\)$", _read("docs/adr/README.md"), re.MULTILINE)
+    assert [(name, f"# {title}") for title, name in listed] == sorted(titles.items())
 
 
 def test_decisions_that_the_code_refers_to_exist() -> None:
@@ -70,7 +91,7 @@ def test_decisions_that_the_code_refers_to_exist() -> None:
     numbered = {int(number) for number in re.findall(r"\bADR (\d+)", text)}
     assert named
     assert [path for path in named if not (ROOT / path).exists()] == []
-    assert numbered <= {int(path.name[:4]) for path in ROOT.glob("docs/adr/*.md")}
+    assert numbered <= {int(path.name[:4]) for path in ROOT.glob("docs/adr/[0-9]*.md")}
 
 
 def test_every_make_command_in_the_readme_exists() -> None:

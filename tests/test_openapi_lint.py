@@ -34,7 +34,3 @@ def test_redocly_finds_nothing() -> None:
 def test_spectral_finds_nothing() -> None:
     done = lint("spectral", "--ruleset=spectral.yaml", "--format=json", "--quiet")
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
-
-
-def test_the_lock_file_names_no_registry() -> None:
-    assert '"resolved"' not in (LINTERS / "package-lock.json").read_text(encoding="utf-8")

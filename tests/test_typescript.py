@@ -41,7 +41,3 @@ def test_a_typed_client_can_call_every_operation(compiled: Path, new_database_ur
     with running("sqlite", DATABASE_URL=new_database_url("sqlite")) as service:
         alice = service.client().user
         run("node", "calls.js", service.url, alice, sign(alice), directory=compiled)
-
-
-def test_the_lock_file_names_no_registry() -> None:
-    assert '"resolved"' not in (CLIENT / "package-lock.json").read_text(encoding="utf-8")

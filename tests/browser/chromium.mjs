@@ -6,7 +6,7 @@ const SWITCHES = [
   ...["--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update"],
   ...["--disable-sync", "--disable-quic"],
   // Pages, Better Auth and the API get hosts of one site, as in production. No other host exists.
-  "--host-resolver-rules=MAP *.taskwell.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+  "--host-resolver-rules=MAP *.taskwell.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 ];
 
 /**

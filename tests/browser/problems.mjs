@@ -1,5 +1,6 @@
 // A developer follows the documentation to the pages about errors, on a phone and in dark mode.
 
+import { findings } from "./accessibility.mjs";
 import { run, watchedPage } from "./chromium.mjs";
 
 /** What is wrong with the page in view, as a list. */
@@ -21,6 +22,7 @@ await run(async (context, { url }) => {
       await page.emulateMedia({ colorScheme });
       const colors = await page.evaluate(() => (({ color, backgroundColor }) => ({ color, backgroundColor }))(getComputedStyle(document.body)));
       backgrounds.add(colors.backgroundColor);
+      for (const finding of await findings(page)) complaints.push(`${page.url()} in ${colorScheme}: ${finding}`);
     }
     for (const width of [320, 360, 1280]) {
       await page.setViewportSize({ width, height: 800 });
