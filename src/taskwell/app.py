@@ -36,6 +36,8 @@ from taskwell.tasks import bulk, events, export, feed, routes, trash
 from taskwell.tasks.live import LiveChanges
 from taskwell.tasks.purge import Purge
 from taskwell.tasks.repository import TaskRepository
+from taskwell.telemetry.access_log import AccessLog
+from taskwell.telemetry.logs import format_or_default
 
 
 class State(health.State, routes.State, streams.State, events.State):
@@ -137,7 +139,8 @@ def _middleware(app: ASGIApp, settings: Settings, first_segments: Container[str]
     app = LastResort(app)
     if settings.TASKWELL_CORS_ORIGINS:
         app = CORS(app, origins=settings.TASKWELL_CORS_ORIGINS)
-    return RequestMiddleware(app, root_path=settings.TASKWELL_ROOT_PATH, first_segments=first_segments)
+    access_log = AccessLog(format_or_default(settings.TASKWELL_LOG_FORMAT))
+    return RequestMiddleware(app, access_log, root_path=settings.TASKWELL_ROOT_PATH, first_segments=first_segments)
 
 
 def verifier_from(settings: Settings, keys: Keys) -> Verifier:

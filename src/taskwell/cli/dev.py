@@ -26,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Runs the command."""
     settings = development_settings()
-    start_logging(settings.TASKWELL_LOG_LEVEL)
+    start_logging(settings.TASKWELL_LOG_LEVEL, settings.TASKWELL_LOG_FORMAT)
     with listen(options.host, options.port) as listener:
         upgrade(settings.migration_url)
         text = greeting(settings, url_of(listener), f"{sys.argv[0]} token")

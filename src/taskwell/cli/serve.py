@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> None:
     }
     os.environ.update(given)
     settings = Settings.read(read_environment())
-    start_logging(settings.TASKWELL_LOG_LEVEL)
+    start_logging(settings.TASKWELL_LOG_LEVEL, settings.TASKWELL_LOG_FORMAT)
     asyncio.run(check_database(settings))
     with listen(options.host, options.port) as listener:
         url = url_of(listener)

@@ -93,7 +93,7 @@ def _work(listener: socket.socket, has_started: Event) -> None:
     if parent := multiprocessing.parent_process():
         threading.Thread(target=_end_after, args=[parent], daemon=True).start()
     settings = Settings.read(os.environ)
-    start_logging(settings.TASKWELL_LOG_LEVEL)
+    start_logging(settings.TASKWELL_LOG_LEVEL, settings.TASKWELL_LOG_FORMAT)
     serve(settings, listener, on_start=has_started.set)
 
 
