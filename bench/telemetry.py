@@ -30,6 +30,7 @@ from taskwell.database.sqlite import SQLiteDatabase
 from taskwell.migrations.runner import upgrade
 from taskwell.settings import Settings
 from taskwell.telemetry.logs import start_logging
+from taskwell.telemetry.reports import Reports
 
 REQUESTS = 20_000
 REQUESTS_BETWEEN_WRITES = 50
@@ -38,6 +39,7 @@ SECRET = "a-secret-of-the-benchmark-and-of-nothing-else"
 VARIANTS = {
     "text log": {"TASKWELL_LOG_FORMAT": "text"},
     "JSON log": {"TASKWELL_LOG_FORMAT": "json"},
+    "metrics": {"TASKWELL_LOG_FORMAT": "json", "TASKWELL_METRICS_PORT": "1"},
 }
 
 
@@ -97,7 +99,8 @@ async def measure() -> None:
     await asyncio.to_thread(upgrade, settings.DATABASE_URL)
     start_logging(settings.TASKWELL_LOG_LEVEL, settings.TASKWELL_LOG_FORMAT)
     with patch.object(composition, "SQLiteDatabase", Replaying):
-        app = composition.create_app(settings)
+        metrics_to = Reports().connect(0) if settings.TASKWELL_METRICS_PORT else None
+        app = composition.create_app(settings, metrics_to)
     token = jwt.encode({"sub": "alice", "exp": int(time.time()) + 900}, SECRET, "HS256")
     async with app.router.lifespan_context(app) as state:
         await send(app, state, token, "POST", 1)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Container, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from multiprocessing.connection import Connection
 from typing import cast
 
 import httpx2
@@ -18,6 +19,7 @@ from taskwell.auth.jwks_client import DIRECTLY, KeySet, fetch_from
 from taskwell.auth.keys import Keys, SharedSecret
 from taskwell.auth.owner import Authenticator
 from taskwell.auth.tokens import Verifier
+from taskwell.database.counts import Counted
 from taskwell.database.postgres import PostgresDatabase
 from taskwell.database.sqlite import SQLiteDatabase
 from taskwell.database.urls import PostgresURL
@@ -38,6 +40,7 @@ from taskwell.tasks.purge import Purge
 from taskwell.tasks.repository import TaskRepository
 from taskwell.telemetry.access_log import AccessLog
 from taskwell.telemetry.logs import format_or_default
+from taskwell.telemetry.request_counts import RequestCounts
 
 
 class State(health.State, routes.State, streams.State, events.State):
@@ -64,8 +67,11 @@ class Application(FastAPI):
         await super().__call__(scope, receive, send)
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """Returns the service as an ASGI application. It opens nothing before its lifespan begins."""
+def create_app(settings: Settings, metrics_to: Connection | None = None) -> FastAPI:
+    """Returns the service as an ASGI application. It opens nothing before its lifespan begins.
+
+    `metrics_to`, if given, is the connection to report the metrics to.
+    """
     database = database_from(settings)
     keys, key_resources = keys_from(settings)
     live = LiveChanges(database, settings.TASKWELL_EVENTS_IDLE_SECONDS)
@@ -80,6 +86,9 @@ def create_app(settings: Settings) -> FastAPI:
         schema_revision=database.prepare(schema_revision),
     )
     rate_limits, counter_resources = rate_limits_from(settings)
+    in_flight = InFlight(settings.TASKWELL_MAX_IN_FLIGHT)
+    purge = Purge(database, settings.TASKWELL_TRASH_DAYS) if settings.TASKWELL_PURGE_INTERVAL_SECONDS else None
+    counts = RequestCounts() if metrics_to else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[State]:
@@ -87,9 +96,10 @@ def create_app(settings: Settings) -> FastAPI:
         async with AsyncExitStack() as stack:
             for resource in (database, *key_resources, *counter_resources, live):
                 await stack.enter_async_context(resource)
-            if settings.TASKWELL_PURGE_INTERVAL_SECONDS:
-                purge = Purge(database, settings.TASKWELL_TRASH_DAYS)
+            if purge and settings.TASKWELL_PURGE_INTERVAL_SECONDS:
                 await stack.enter_async_context(purge.repeated(settings.TASKWELL_PURGE_INTERVAL_SECONDS))
+            if metrics_to and counts:
+                _report(metrics_to, counts, state, in_flight, database, rate_limits, purge)
             yield state
 
     app = Application(
@@ -124,23 +134,55 @@ def create_app(settings: Settings) -> FastAPI:
             app.framework,
             app.routes,
             authenticate=Authenticator(verifier),
-            in_flight=InFlight(settings.TASKWELL_MAX_IN_FLIGHT),
+            in_flight=in_flight,
             bodies=BodyReader(settings.TASKWELL_BODY_TIMEOUT_SECONDS),
             rate_limits=rate_limits,
         ),
         settings,
+        counts=counts,
         first_segments={str(route.path).split("/")[1] for route in iter_route_contexts(app.routes)},
     )
     return app
 
 
-def _middleware(app: ASGIApp, settings: Settings, first_segments: Container[str]) -> ASGIApp:
+def _report(  # noqa: PLR0913, PLR0917 - one for each part that counts
+    connection: Connection,
+    counts: RequestCounts,
+    state: State,
+    in_flight: InFlight,
+    database: Counted,
+    rate_limits: RateLimits | None,
+    purge: Purge | None,
+) -> None:
+    # Not at the top, because without metrics the service does not import the client of Prometheus.
+    from taskwell.metrics import Metrics  # noqa: PLC0415
+    from taskwell.telemetry.reports import report_to  # noqa: PLC0415
+
+    metrics = Metrics(
+        requests=counts,
+        in_flight=in_flight,
+        streams=state["streams"],
+        live=state["live"],
+        verifier=state["verifier"],
+        keys=state["keys"],
+        database=database,
+        rate_limits=rate_limits,
+        purge=purge,
+    )
+    report_to(connection, metrics.collect)
+
+
+def _middleware(
+    app: ASGIApp, settings: Settings, first_segments: Container[str], counts: RequestCounts | None
+) -> ASGIApp:
     """Wraps `app` in the middleware for every request. CORS is outside of `LastResort`, so that a page can read a 500."""
     app = LastResort(app)
     if settings.TASKWELL_CORS_ORIGINS:
         app = CORS(app, origins=settings.TASKWELL_CORS_ORIGINS)
     access_log = AccessLog(format_or_default(settings.TASKWELL_LOG_FORMAT))
-    return RequestMiddleware(app, access_log, root_path=settings.TASKWELL_ROOT_PATH, first_segments=first_segments)
+    return RequestMiddleware(
+        app, access_log, root_path=settings.TASKWELL_ROOT_PATH, first_segments=first_segments, counts=counts
+    )
 
 
 def verifier_from(settings: Settings, keys: Keys) -> Verifier:

@@ -15,6 +15,7 @@ from taskwell.errors import InternalError
 from taskwell.http.error_responses import problem_response
 from taskwell.http.segments import remove_root_path, route_as_sent
 from taskwell.telemetry.access_log import AccessLog
+from taskwell.telemetry.request_counts import RequestCounts
 from taskwell.telemetry.requests import MAX_LOGGED_PATH, client_of, name_of
 from taskwell.telemetry.trace_context import trace_id_of
 
@@ -33,16 +34,24 @@ CLIENT_CLOSED_REQUEST = 499
 class RequestMiddleware:
     """Gives each request an id, routes HEAD as GET, removes the prefix of a proxy, and adds a line to the access log.
 
-    The prefix is `root_path`; `first_segments` are the first path segments of the service's routes.
+    The prefix is `root_path`; `first_segments` are the first path segments of the service's routes. `counts`, if given,
+    counts the requests.
     """
 
     def __init__(
-        self, app: ASGIApp, access_log: AccessLog, *, root_path: str = "", first_segments: Container[str] = ()
+        self,
+        app: ASGIApp,
+        access_log: AccessLog,
+        *,
+        root_path: str = "",
+        first_segments: Container[str] = (),
+        counts: RequestCounts | None = None,
     ) -> None:
         self.app = app
         self._root_path = root_path
         self._first_segments = first_segments
         self._log = access_log
+        self._counts = counts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -78,6 +87,9 @@ class RequestMiddleware:
         except ClientDisconnect:
             pass
         finally:
+            status, seconds = state.get("status", CLIENT_CLOSED_REQUEST), time.perf_counter() - started
+            if self._counts is not None:
+                self._counts.note(method, state.get("route"), status, seconds)
             self._log.note(
                 request_id,
                 state.get("trace_id"),
@@ -86,8 +98,8 @@ class RequestMiddleware:
                 method,
                 state.get("route"),
                 scope["raw_path"][:MAX_LOGGED_PATH],
-                state.get("status", CLIENT_CLOSED_REQUEST),
-                time.perf_counter() - started,
+                status,
+                seconds,
                 sent_bytes,
                 state.get("error_code"),
             )

@@ -4,9 +4,11 @@ import asyncio
 import gc
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from functools import partial
-from typing import Any, cast
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -18,6 +20,9 @@ from taskwell.http.forwarded import TrustedProxies
 from taskwell.migrations.check import check_schema, schema_revision
 from taskwell.server.protocol import HTTPProtocol
 from taskwell.settings import Settings
+
+if TYPE_CHECKING:
+    from taskwell.telemetry.reports import Reports
 
 STOP_SECONDS = 10
 """Time for requests in flight to finish when the process stops."""
@@ -59,7 +64,7 @@ def require_file(url: DatabaseURL) -> None:
         raise NotMigrated(cause=f"there is no file {url.path}")
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, remedy: str = "choose another --host or --port") -> socket.socket:
     """Returns a listening socket. `::` listens on all addresses, IPv4 ones too.
 
     Raises:
@@ -75,7 +80,28 @@ def listen(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError) as error:
         # `create_server` adds the address to the reason, in another form.
         reason = str(getattr(error, "strerror", error)).partition(" (")[0]
-        raise OSError(f"cannot listen on {_address(host, port)}: {reason}; choose another --host or --port") from None
+        raise OSError(f"cannot listen on {_address(host, port)}: {reason}; {remedy}") from None
+
+
+@contextmanager
+def metrics_of(settings: Settings, host: str) -> "Generator[Reports | None]":
+    """Serves the metrics in the background, if the settings ask for them. Connect the workers to the reports.
+
+    Raises:
+        OSError: the port cannot be used.
+    """
+    if settings.TASKWELL_METRICS_PORT is None:
+        yield None
+        return
+    # Not at the top, because without metrics the service does not import the client of Prometheus.
+    from taskwell.server.metrics import serve_metrics  # noqa: PLC0415
+    from taskwell.telemetry.reports import Reports  # noqa: PLC0415
+
+    reports = Reports()
+    with listen(host, settings.TASKWELL_METRICS_PORT, "choose another TASKWELL_METRICS_PORT") as listener:
+        serve_metrics(listener, reports)
+        logger.info("metrics at %s/metrics", url_of(listener))
+        yield reports
 
 
 def url_of(listener: socket.socket) -> str:
@@ -89,9 +115,14 @@ def _address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def serve(settings: Settings, listener: socket.socket, on_start: Callable[[], None]) -> None:
+def serve(
+    settings: Settings,
+    listener: socket.socket,
+    on_start: Callable[[], None],
+    metrics_to: Connection | None = None,
+) -> None:
     """Serves in this process until SIGTERM or Ctrl-C. Calls `on_start` once it accepts requests."""
-    app = create_app(settings)
+    app = create_app(settings, metrics_to)
     _allow_open_files()
     # The objects that exist now are permanent. Without this, the garbage collector examines them again and again, and
     # requests wait for 50 ms each time.
