@@ -25,7 +25,7 @@ _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [high + low for high in _CROCKFORD for low in _CROCKFORD]
 _ACCEPTABLE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
-_IDS = (b"x-request-id", b"traceparent")
+_IDS = frozenset((b"x-request-id", b"traceparent"))
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
 
 CLIENT_CLOSED_REQUEST = 499
@@ -78,8 +78,8 @@ class RequestMiddleware:
             if message["type"] == "http.response.start":
                 state["status"] = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode()), _NOSNIFF]
-            elif method != "HEAD":
-                sent_bytes += len(message.get("body", b""))
+            else:
+                sent_bytes += len(message["body"])
             return send(message)
 
         try:
@@ -100,7 +100,7 @@ class RequestMiddleware:
                 scope["raw_path"][:MAX_LOGGED_PATH],
                 status,
                 seconds,
-                sent_bytes,
+                sent_bytes if method != "HEAD" else 0,
                 state.get("error_code"),
             )
 
