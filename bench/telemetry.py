@@ -31,6 +31,8 @@ from taskwell.migrations.runner import upgrade
 from taskwell.settings import Settings
 from taskwell.telemetry.logs import start_logging
 from taskwell.telemetry.reports import Reports
+from taskwell.telemetry.trace_settings import traces_are_wanted
+from taskwell.telemetry.tracing import Tracing
 
 REQUESTS = 20_000
 REQUESTS_BETWEEN_WRITES = 50
@@ -40,6 +42,13 @@ VARIANTS = {
     "text log": {"TASKWELL_LOG_FORMAT": "text"},
     "JSON log": {"TASKWELL_LOG_FORMAT": "json"},
     "metrics": {"TASKWELL_LOG_FORMAT": "json", "TASKWELL_METRICS_PORT": "1"},
+    "traces": {"TASKWELL_LOG_FORMAT": "json", "OTEL_TRACES_EXPORTER": "otlp"},
+    "1 % of the traces": {
+        "TASKWELL_LOG_FORMAT": "json",
+        "OTEL_TRACES_EXPORTER": "otlp",
+        "OTEL_TRACES_SAMPLER": "traceidratio",
+        "OTEL_TRACES_SAMPLER_ARG": "0.01",
+    },
 }
 
 
@@ -100,7 +109,8 @@ async def measure() -> None:
     start_logging(settings.TASKWELL_LOG_LEVEL, settings.TASKWELL_LOG_FORMAT)
     with patch.object(composition, "SQLiteDatabase", Replaying):
         metrics_to = Reports().connect(0) if settings.TASKWELL_METRICS_PORT else None
-        app = composition.create_app(settings, metrics_to)
+        tracing = Tracing() if traces_are_wanted(os.environ) else None
+        app = composition.create_app(settings, metrics_to, tracing)
     token = jwt.encode({"sub": "alice", "exp": int(time.time()) + 900}, SECRET, "HS256")
     async with app.router.lifespan_context(app) as state:
         await send(app, state, token, "POST", 1)

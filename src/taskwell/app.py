@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Container, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from multiprocessing.connection import Connection
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import httpx2
 from fastapi import FastAPI
@@ -20,6 +20,7 @@ from taskwell.auth.keys import Keys, SharedSecret
 from taskwell.auth.owner import Authenticator
 from taskwell.auth.tokens import Verifier
 from taskwell.database.counts import Counted
+from taskwell.database.interface import Preparing
 from taskwell.database.postgres import PostgresDatabase
 from taskwell.database.sqlite import SQLiteDatabase
 from taskwell.database.urls import PostgresURL
@@ -41,6 +42,9 @@ from taskwell.tasks.repository import TaskRepository
 from taskwell.telemetry.access_log import AccessLog
 from taskwell.telemetry.logs import format_or_default
 from taskwell.telemetry.request_counts import RequestCounts
+
+if TYPE_CHECKING:
+    from taskwell.telemetry.tracing import Tracing
 
 
 class State(health.State, routes.State, streams.State, events.State):
@@ -67,17 +71,18 @@ class Application(FastAPI):
         await super().__call__(scope, receive, send)
 
 
-def create_app(settings: Settings, metrics_to: Connection | None = None) -> FastAPI:
+def create_app(settings: Settings, metrics_to: Connection | None = None, tracing: "Tracing | None" = None) -> FastAPI:
     """Returns the service as an ASGI application. It opens nothing before its lifespan begins.
 
-    `metrics_to`, if given, is the connection to report the metrics to.
+    `metrics_to`, if given, is the connection to report the metrics to. `tracing`, if given, traces requests.
     """
     database = database_from(settings)
-    keys, key_resources = keys_from(settings)
+    keys, key_resources = keys_from(settings, tracing)
+    traced = _traced(database, settings, tracing) if tracing else database
     live = LiveChanges(database, settings.TASKWELL_EVENTS_IDLE_SECONDS)
     verifier = verifier_from(settings, keys)
     state = State(
-        tasks=TaskRepository(database, live.wrote),
+        tasks=TaskRepository(traced, live.wrote),
         live=live,
         streams=streams.StreamLimits(settings.TASKWELL_MAX_STREAMS, settings.TASKWELL_MAX_STREAMS_PER_USER),
         verifier=verifier,
@@ -94,6 +99,8 @@ def create_app(settings: Settings, metrics_to: Connection | None = None) -> Fast
     async def lifespan(app: FastAPI) -> AsyncGenerator[State]:
         del app
         async with AsyncExitStack() as stack:
+            if tracing:
+                await stack.enter_async_context(tracing)
             for resource in (database, *key_resources, *counter_resources, live):
                 await stack.enter_async_context(resource)
             if purge and settings.TASKWELL_PURGE_INTERVAL_SECONDS:
@@ -142,7 +149,24 @@ def create_app(settings: Settings, metrics_to: Connection | None = None) -> Fast
         counts=counts,
         first_segments={str(route.path).split("/")[1] for route in iter_route_contexts(app.routes)},
     )
+    if tracing:
+        app.front = _traced_requests(app.front, tracing)
     return app
+
+
+# The three functions that follow import what only metrics or traces need.
+
+
+def _traced(database: PostgresDatabase | SQLiteDatabase, settings: Settings, tracing: "Tracing") -> Preparing:
+    from taskwell.database.traced import TracedDatabase  # noqa: PLC0415
+
+    return TracedDatabase(database, settings.DATABASE_URL, tracing.tracer)
+
+
+def _traced_requests(app: ASGIApp, tracing: "Tracing") -> ASGIApp:
+    from taskwell.telemetry.tracing import TracedRequests  # noqa: PLC0415
+
+    return TracedRequests(app, tracing)
 
 
 def _report(  # noqa: PLR0913, PLR0917 - one for each part that counts
@@ -154,7 +178,6 @@ def _report(  # noqa: PLR0913, PLR0917 - one for each part that counts
     rate_limits: RateLimits | None,
     purge: Purge | None,
 ) -> None:
-    # Not at the top, because without metrics the service does not import the client of Prometheus.
     from taskwell.metrics import Metrics  # noqa: PLC0415
     from taskwell.telemetry.reports import report_to  # noqa: PLC0415
 
@@ -190,11 +213,15 @@ def verifier_from(settings: Settings, keys: Keys) -> Verifier:
     return Verifier(keys, issuer=settings.issuer, audiences=settings.audiences, algorithms=settings.JWT_ALGORITHM)
 
 
-def keys_from(settings: Settings) -> tuple[Keys, Sequence[AbstractAsyncContextManager[object]]]:
+def keys_from(
+    settings: Settings, tracing: "Tracing | None" = None
+) -> tuple[Keys, Sequence[AbstractAsyncContextManager[object]]]:
     """Returns the keys that `settings` name, and the contexts that fetch and refresh them, in the order to enter them."""
     if settings.BETTER_AUTH_SECRET:
         return SharedSecret(settings.BETTER_AUTH_SECRET.get_secret_value()), ()
     client = httpx2.AsyncClient(mounts=DIRECTLY)
+    if tracing:
+        client.event_hooks = {"request": [tracing.propagate]}
     key_set = KeySet(fetch_from(str(settings.key_set_url), client))
     return key_set, (client, key_set.kept_fresh())
 

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import os
 import socket
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -20,9 +21,11 @@ from taskwell.http.forwarded import TrustedProxies
 from taskwell.migrations.check import check_schema, schema_revision
 from taskwell.server.protocol import HTTPProtocol
 from taskwell.settings import Settings
+from taskwell.telemetry.trace_settings import traces_are_wanted
 
 if TYPE_CHECKING:
     from taskwell.telemetry.reports import Reports
+    from taskwell.telemetry.tracing import Tracing
 
 STOP_SECONDS = 10
 """Time for requests in flight to finish when the process stops."""
@@ -122,13 +125,26 @@ def serve(
     metrics_to: Connection | None = None,
 ) -> None:
     """Serves in this process until SIGTERM or Ctrl-C. Calls `on_start` once it accepts requests."""
-    app = create_app(settings, metrics_to)
+    app = create_app(settings, metrics_to, _tracing())
     _allow_open_files()
     # The objects that exist now are permanent. Without this, the garbage collector examines them again and again, and
     # requests wait for 50 ms each time.
     gc.collect()
     gc.freeze()
     Server(app, settings, on_start).run([listener])
+
+
+def _tracing() -> "Tracing | None":
+    # OpenTelemetry reads the environment itself.
+    if not traces_are_wanted(os.environ):
+        return None
+    try:
+        # Not at the top, because it needs the extra.
+        from taskwell.telemetry.tracing import Tracing  # noqa: PLC0415
+    except ImportError:
+        logger.warning("there are no traces, although OTEL_* asks for them: install taskwell[otel]")
+        return None
+    return Tracing()
 
 
 def _allow_open_files() -> None:

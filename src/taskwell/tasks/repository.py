@@ -7,7 +7,7 @@ from typing import NamedTuple, cast
 import orjson
 
 from taskwell.auth.tokens import UserId
-from taskwell.database.interface import Database, Query, Row
+from taskwell.database.interface import Preparing, Query, Row
 from taskwell.errors import Gone, NotFound, PreconditionFailed, Problem, UnprocessableRequest
 from taskwell.etags import ANY_STATE, ListState, Precondition, task_etag
 from taskwell.tasks import statements, writes
@@ -117,7 +117,7 @@ class TaskRepository:
     Calls `on_write` with the owner when a write has ended, whether or not it succeeded.
     """
 
-    def __init__(self, database: Database, on_write: Callable[[UserId], None]) -> None:
+    def __init__(self, database: Preparing, on_write: Callable[[UserId], None]) -> None:
         self._database = database
         self._on_write = on_write
         self._create = database.prepare_write(writes.create_task)
