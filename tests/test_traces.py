@@ -2,8 +2,10 @@
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -15,9 +17,7 @@ from support.service import sign
 from support.tokens import Signer, jwk, private_key
 from taskwell.telemetry.trace_settings import traces_are_wanted
 
-TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT_ID = "00f067aa0ba902b7"
-TRACEPARENT = {"traceparent": f"00-{TRACE_ID}-{PARENT_ID}-01"}
 
 SERVER, CLIENT = 2, 3
 
@@ -49,17 +49,29 @@ def traced(collector: Collector) -> dict[str, str]:
     }
 
 
+@pytest.fixture
+def trace_id() -> str:
+    """A trace of this test alone, because tests share the collector."""
+    return uuid4().hex
+
+
+def part_of(trace_id: str) -> dict[str, str]:
+    return {"traceparent": f"00-{trace_id}-{PARENT_ID}-01"}
+
+
 def statement_of(span: Span, collector: Collector) -> Span:
     (found,) = [one for one in collector.spans if one.parent_id == span.span_id]
     return found
 
 
-def test_a_request_and_its_statement_are_spans_of_the_clients_trace(server: Server, collector: Collector) -> None:
+def test_a_request_and_its_statement_are_spans_of_the_clients_trace(
+    server: Server, collector: Collector, trace_id: str
+) -> None:
     alice = server.client("alice")
     task = alice.create("the title of a task")
-    assert alice.request("GET", task["id"], headers=TRACEPARENT).status_code == 200
-    span = collector.wait_for("GET /api/{user_id}/tasks/{task_id}", TRACE_ID)
-    assert (span.kind, span.trace_id, span.parent_id, span.is_error) == (SERVER, TRACE_ID, PARENT_ID, False)
+    assert alice.request("GET", task["id"], headers=part_of(trace_id)).status_code == 200
+    span = collector.wait_for("GET /api/{user_id}/tasks/{task_id}", trace_id)
+    assert (span.kind, span.trace_id, span.parent_id, span.is_error) == (SERVER, trace_id, PARENT_ID, False)
     assert span.attributes | {"user_agent.original": ""} == {
         "http.request.method": "GET",
         "http.route": "/api/{user_id}/tasks/{task_id}",
@@ -74,7 +86,7 @@ def test_a_request_and_its_statement_are_spans_of_the_clients_trace(server: Serv
     assert span.resource["service.name"] == "taskwell"
     assert span.resource["deployment.environment.name"] == "test"
     statement = statement_of(span, collector)
-    assert (statement.name, statement.kind, statement.trace_id) == ("SELECT task", CLIENT, TRACE_ID)
+    assert (statement.name, statement.kind, statement.trace_id) == ("SELECT task", CLIENT, trace_id)
     assert statement.attributes["db.collection.name"] == "task"
     assert statement.attributes["db.operation.name"] == "SELECT"
     assert statement.attributes["db.system.name"] in ("sqlite", "postgresql")
@@ -99,14 +111,12 @@ def test_a_write_is_named_after_its_function_and_no_span_has_what_users_write(
 
 def test_the_log_names_the_trace_also_when_the_service_began_it(server: Server, collector: Collector) -> None:
     request_id = server.http.get("/health/ready").headers["x-request-id"]
-    span = collector.wait_for("GET /health/ready")
-    assert span.parent_id == ""
-    for _ in range(100):
-        records = [json.loads(line) for line in server.log.read_text().rpartition("\n")[0].splitlines()]
-        if found := [record["trace_id"] for record in records if record.get("request_id") == request_id]:
-            break
-        server.http.get("/health")
-    assert found == [span.trace_id]
+    deadline = time.monotonic() + 5
+    while request_id not in server.log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    (record,) = [json.loads(line) for line in server.log.read_text().splitlines() if request_id in line]
+    assert collector.wait_for("GET /health/ready", record["trace_id"]).parent_id == ""
 
 
 def test_only_failures_of_the_service_are_errors(server: Server, collector: Collector) -> None:
@@ -118,22 +128,20 @@ def test_only_failures_of_the_service_are_errors(server: Server, collector: Coll
 
 
 def test_a_failure_is_an_error_of_both_spans(
-    collector: Collector, tmp_path: Path, new_migrated_url: Callable[[str], str]
+    collector: Collector, tmp_path: Path, new_migrated_url: Callable[[str], str], trace_id: str
 ) -> None:
     url = new_migrated_url("sqlite")
     with serving(tmp_path, "serve", **production(url), **traced(collector)) as server:
         execute(url, "ALTER TABLE task RENAME TO lost")
-        failing = TRACE_ID[::-1]
-        headers = {"traceparent": f"00-{failing}-{PARENT_ID}-01"}
-        assert server.client("alice").request("GET", 1, headers=headers).status_code == 500
-        span = collector.wait_for("GET /api/{user_id}/tasks/{task_id}", failing)
+        assert server.client("alice").request("GET", 1, headers=part_of(trace_id)).status_code == 500
+        span = collector.wait_for("GET /api/{user_id}/tasks/{task_id}", trace_id)
         assert (span.attributes["error.type"], span.is_error) == ("DATABASE_ERROR", True)
         statement = statement_of(span, collector)
         assert (statement.attributes["error.type"], statement.is_error) == ("NotMigrated", True)
 
 
 def test_the_trace_goes_on_to_the_auth_server(
-    collector: Collector, tmp_path: Path, new_migrated_url: Callable[[str], str]
+    collector: Collector, tmp_path: Path, new_migrated_url: Callable[[str], str], trace_id: str
 ) -> None:
     key = private_key("EdDSA")
     asked: list[str | None] = []
@@ -152,11 +160,14 @@ def test_the_trace_goes_on_to_the_auth_server(
             | traced(collector)
         )
         with serving(tmp_path, "serve", **settings) as server:
+            # The first fetch, which belongs to no request, is over.
+            while server.http.get("/health/ready").status_code != 200:
+                time.sleep(0.02)
             signer = Signer("EdDSA", key, {"kid": "another"}, {"iss": auth.origin, "aud": auth.origin})
             token = signer.token("alice")
-            headers = {"Authorization": f"Bearer {token}"} | TRACEPARENT
+            headers = {"Authorization": f"Bearer {token}"} | part_of(trace_id)
             assert server.http.get("/api/alice/tasks", headers=headers).status_code == 401
-    assert any(sent and sent.startswith(f"00-{TRACE_ID}-") for sent in asked)
+    assert any(sent and sent.startswith(f"00-{trace_id}-") for sent in asked), asked
 
 
 @pytest.mark.parametrize(
