@@ -20,6 +20,7 @@ PAGES = [
     "settings",
     "better-auth",
     "operations",
+    "telemetry",
     "performance",
     "adr/README",
 ]

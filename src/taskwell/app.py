@@ -2,7 +2,8 @@
 
 from collections.abc import AsyncGenerator, Container, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import cast
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, cast
 
 import httpx2
 from fastapi import FastAPI
@@ -18,6 +19,8 @@ from taskwell.auth.jwks_client import DIRECTLY, KeySet, fetch_from
 from taskwell.auth.keys import Keys, SharedSecret
 from taskwell.auth.owner import Authenticator
 from taskwell.auth.tokens import Verifier
+from taskwell.database.counts import Counted
+from taskwell.database.interface import Preparing
 from taskwell.database.postgres import PostgresDatabase
 from taskwell.database.sqlite import SQLiteDatabase
 from taskwell.database.urls import PostgresURL
@@ -36,6 +39,12 @@ from taskwell.tasks import bulk, events, export, feed, routes, trash
 from taskwell.tasks.live import LiveChanges
 from taskwell.tasks.purge import Purge
 from taskwell.tasks.repository import TaskRepository
+from taskwell.telemetry.access_log import AccessLog
+from taskwell.telemetry.logs import format_or_default
+from taskwell.telemetry.request_counts import RequestCounts
+
+if TYPE_CHECKING:
+    from taskwell.telemetry.tracing import Tracing
 
 
 class State(health.State, routes.State, streams.State, events.State):
@@ -62,14 +71,18 @@ class Application(FastAPI):
         await super().__call__(scope, receive, send)
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """Returns the service as an ASGI application. It opens nothing before its lifespan begins."""
+def create_app(settings: Settings, metrics_to: Connection | None = None, tracing: "Tracing | None" = None) -> FastAPI:
+    """Returns the service as an ASGI application. It opens nothing before its lifespan begins.
+
+    `metrics_to`, if given, is the connection to report the metrics to. `tracing`, if given, traces requests.
+    """
     database = database_from(settings)
-    keys, key_resources = keys_from(settings)
+    keys, key_resources = keys_from(settings, tracing)
+    traced = _traced(database, settings, tracing) if tracing else database
     live = LiveChanges(database, settings.TASKWELL_EVENTS_IDLE_SECONDS)
     verifier = verifier_from(settings, keys)
     state = State(
-        tasks=TaskRepository(database),
+        tasks=TaskRepository(traced),
         live=live,
         streams=streams.StreamLimits(settings.TASKWELL_MAX_STREAMS, settings.TASKWELL_MAX_STREAMS_PER_USER),
         verifier=verifier,
@@ -78,16 +91,22 @@ def create_app(settings: Settings) -> FastAPI:
         schema_revision=database.prepare(schema_revision),
     )
     rate_limits, counter_resources = rate_limits_from(settings)
+    in_flight = InFlight(settings.TASKWELL_MAX_IN_FLIGHT)
+    purge = Purge(database, settings.TASKWELL_TRASH_DAYS) if settings.TASKWELL_PURGE_INTERVAL_SECONDS else None
+    counts = RequestCounts() if metrics_to else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[State]:
         del app
         async with AsyncExitStack() as stack:
+            if tracing:
+                await stack.enter_async_context(tracing)
             for resource in (database, *key_resources, *counter_resources, live):
                 await stack.enter_async_context(resource)
-            if settings.TASKWELL_PURGE_INTERVAL_SECONDS:
-                purge = Purge(database, settings.TASKWELL_TRASH_DAYS)
+            if purge and settings.TASKWELL_PURGE_INTERVAL_SECONDS:
                 await stack.enter_async_context(purge.repeated(settings.TASKWELL_PURGE_INTERVAL_SECONDS))
+            if metrics_to and counts:
+                _report(metrics_to, counts, state, in_flight, database, rate_limits, purge)
             yield state
 
     app = Application(
@@ -122,23 +141,72 @@ def create_app(settings: Settings) -> FastAPI:
             app.framework,
             app.routes,
             authenticate=Authenticator(verifier),
-            in_flight=InFlight(settings.TASKWELL_MAX_IN_FLIGHT),
+            in_flight=in_flight,
             bodies=BodyReader(settings.TASKWELL_BODY_TIMEOUT_SECONDS),
             on_write=live.wrote,
             rate_limits=rate_limits,
         ),
         settings,
+        counts=counts,
         first_segments={str(route.path).split("/")[1] for route in iter_route_contexts(app.routes)},
     )
+    if tracing:
+        app.front = _traced_requests(app.front, tracing)
     return app
 
 
-def _middleware(app: ASGIApp, settings: Settings, first_segments: Container[str]) -> ASGIApp:
+# The three functions that follow import what only metrics or traces need.
+
+
+def _traced(database: PostgresDatabase | SQLiteDatabase, settings: Settings, tracing: "Tracing") -> Preparing:
+    from taskwell.database.traced import TracedDatabase  # noqa: PLC0415
+
+    return TracedDatabase(database, settings.DATABASE_URL, tracing.tracer)
+
+
+def _traced_requests(app: ASGIApp, tracing: "Tracing") -> ASGIApp:
+    from taskwell.telemetry.tracing import TracedRequests  # noqa: PLC0415
+
+    return TracedRequests(app, tracing)
+
+
+def _report(  # noqa: PLR0913, PLR0917 - one for each part that counts
+    connection: Connection,
+    counts: RequestCounts,
+    state: State,
+    in_flight: InFlight,
+    database: Counted,
+    rate_limits: RateLimits | None,
+    purge: Purge | None,
+) -> None:
+    from taskwell.metrics import Metrics  # noqa: PLC0415
+    from taskwell.telemetry.reports import report_to  # noqa: PLC0415
+
+    metrics = Metrics(
+        requests=counts,
+        in_flight=in_flight,
+        streams=state["streams"],
+        live=state["live"],
+        verifier=state["verifier"],
+        keys=state["keys"],
+        database=database,
+        rate_limits=rate_limits,
+        purge=purge,
+    )
+    report_to(connection, metrics.collect)
+
+
+def _middleware(
+    app: ASGIApp, settings: Settings, first_segments: Container[str], counts: RequestCounts | None
+) -> ASGIApp:
     """Wraps `app` in the middleware for every request. CORS is outside of `LastResort`, so that a page can read a 500."""
     app = LastResort(app)
     if settings.TASKWELL_CORS_ORIGINS:
         app = CORS(app, origins=settings.TASKWELL_CORS_ORIGINS)
-    return RequestMiddleware(app, root_path=settings.TASKWELL_ROOT_PATH, first_segments=first_segments)
+    access_log = AccessLog(format_or_default(settings.TASKWELL_LOG_FORMAT))
+    return RequestMiddleware(
+        app, access_log, root_path=settings.TASKWELL_ROOT_PATH, first_segments=first_segments, counts=counts
+    )
 
 
 def verifier_from(settings: Settings, keys: Keys) -> Verifier:
@@ -146,11 +214,15 @@ def verifier_from(settings: Settings, keys: Keys) -> Verifier:
     return Verifier(keys, issuer=settings.issuer, audiences=settings.audiences, algorithms=settings.JWT_ALGORITHM)
 
 
-def keys_from(settings: Settings) -> tuple[Keys, Sequence[AbstractAsyncContextManager[object]]]:
+def keys_from(
+    settings: Settings, tracing: "Tracing | None" = None
+) -> tuple[Keys, Sequence[AbstractAsyncContextManager[object]]]:
     """Returns the keys that `settings` name, and the contexts that fetch and refresh them, in the order to enter them."""
     if settings.BETTER_AUTH_SECRET:
         return SharedSecret(settings.BETTER_AUTH_SECRET.get_secret_value()), ()
     client = httpx2.AsyncClient(mounts=DIRECTLY)
+    if tracing:
+        client.event_hooks = {"request": [tracing.propagate]}
     key_set = KeySet(fetch_from(str(settings.key_set_url), client))
     return key_set, (client, key_set.kept_fresh())
 

@@ -162,6 +162,14 @@ class Settings(BaseModel):
     ] = "info"
     """The lowest level that is logged, to standard error. `info` logs a line for each request."""
 
+    TASKWELL_LOG_FORMAT: Annotated[Literal["json", "text"], BeforeValidator(lambda text: str(text).lower())] | None = (
+        None
+    )
+    """The format of the log. By default, `text` on a terminal and for `taskwell dev`, and otherwise `json`."""
+
+    TASKWELL_METRICS_PORT: int | None = Field(default=None, ge=1, le=65_535)
+    """The port at which Prometheus reads the metrics, at the address of `--host`. By default, there are none."""
+
     TASKWELL_POOL_MIN: int = Field(default=5, ge=0, le=100)
     """Number of PostgreSQL connections that each process opens at startup."""
 

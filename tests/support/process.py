@@ -22,7 +22,8 @@ WAIT_SECONDS = 60
 def environment(**settings: str) -> dict[str, str]:
     """Returns an environment with `settings` and what every process needs, without the test run's own variables."""
     needed = {name: value for name, value in os.environ.items() if name == "PATH" or name.startswith("COVERAGE_")}
-    return needed | {"PYTHONWARNINGS": "error"} | settings
+    # Most tests that read the log look for lines of text.
+    return needed | {"PYTHONWARNINGS": "error", "TASKWELL_LOG_FORMAT": "text"} | settings
 
 
 def run(folder: Path, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
@@ -90,7 +91,7 @@ def _announced(process: "subprocess.Popen[bytes]", *outputs: Path) -> str:
     deadline = time.monotonic() + WAIT_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         for output in outputs:
-            if found := re.search(r"(?:running|serving) at (http://\S+)", output.read_text()):
+            if found := re.search(r'(?:running|serving) at (http://[^\s"]+)', output.read_text()):
                 return found[1]
         time.sleep(0.02)
     raise AssertionError(f"the process does not serve:\n{outputs[-1].read_text()}")

@@ -92,7 +92,9 @@ class Service:
 @contextmanager
 def running(engine: str, *, migrate: bool = True, **environment: str) -> Iterator[Service]:
     """Serves on a free port, from a database that is migrated first, unless there is none."""
-    settings = Settings.read({"BETTER_AUTH_SECRET": SECRET, "TASKWELL_POOL_MIN": "1", **environment})
+    settings = Settings.read(
+        {"BETTER_AUTH_SECRET": SECRET, "TASKWELL_POOL_MIN": "1", "TASKWELL_LOG_FORMAT": "text", **environment}
+    )
     if migrate:
         upgrade(settings.DATABASE_URL)
     listener = listen("127.0.0.1", 0)

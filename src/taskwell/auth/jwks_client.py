@@ -7,8 +7,10 @@ number, and no wait longer than four seconds. The fetch also copes with a reply 
 
 import asyncio
 import logging
+import math
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
@@ -51,6 +53,13 @@ class KeySet:
         self._fetched_at: float | None = None
         self._fetching: asyncio.Task[None] | None = None
         self._bucket = Bucket(BUCKET_SIZE, BUCKET_SECONDS, clock)
+        self.fetches = Counter[str]()
+        """The number of fetches: `success` and `failure`."""
+
+    @property
+    def age_seconds(self) -> float:
+        """Seconds since the key set was last fetched. Infinite if it never was."""
+        return math.inf if self._fetched_at is None else self._clock() - self._fetched_at
 
     @property
     def ready(self) -> bool:
@@ -93,8 +102,10 @@ class KeySet:
         try:
             fetched = parse_key_set(await self._fetch())
         except (FetchFailed, InvalidKeySet) as error:
+            self.fetches["failure"] += 1
             logger.warning("the key set was not updated: %s", error)
             return
+        self.fetches["success"] += 1
         self._keys = {kid: self._same_or(kid, key) for kid, key in fetched.items()}
         self._fetched_at = self._clock()
 

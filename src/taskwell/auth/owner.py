@@ -36,6 +36,7 @@ async def identify(headers: RawHeaders, verifier: Verifier) -> Identity:
         # Most tokens are in the cache, and starting the coroutine that verifies would cost more than looking there first.
         return verifier.cached(token) or await verifier.verify(token)
     except InvalidToken as error:
+        verifier.refusals[error.cause] += 1
         raise AuthInvalid(str(error)) from None
     except KeysUnavailable:
         raise AuthUnavailable(cause="no key set has been fetched since the start, or in the last 24 hours") from None

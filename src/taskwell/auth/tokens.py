@@ -10,7 +10,7 @@ import base64
 import json
 import re
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -115,6 +115,9 @@ class Verifier:
         self._algorithms = algorithms
         self._clock = clock
         self._verified_tokens: OrderedDict[bytes, _Verified] = OrderedDict()
+        self.cache_hits = self.verifications = 0
+        """How often a token was found in the cache, and how often one was verified."""
+        self.refusals = Counter[Cause]()
 
     async def verify(self, token: str) -> Identity:
         """Returns the token's user and scopes.
@@ -143,9 +146,11 @@ class Verifier:
             del self._verified_tokens[digest]
             return None
         self._verified_tokens.move_to_end(digest)
+        self.cache_hits += 1
         return verified.identity
 
     async def _verify(self, token: str) -> _Verified:
+        self.verifications += 1
         header, claims = read_unverified(token)
         _check_header(header)
         _check_purpose(claims)

@@ -10,7 +10,7 @@ from taskwell.cli.development import DATABASE_URL, greeting
 from taskwell.cli.environment import development_settings
 from taskwell.cli.status import discard_output
 from taskwell.migrations.runner import upgrade
-from taskwell.server.run import listen, serve, url_of
+from taskwell.server.run import listen, metrics_of, serve, url_of
 from taskwell.telemetry.logs import start_logging
 
 
@@ -26,11 +26,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Runs the command."""
     settings = development_settings()
-    start_logging(settings.TASKWELL_LOG_LEVEL)
-    with listen(options.host, options.port) as listener:
+    start_logging(settings.TASKWELL_LOG_LEVEL, settings.TASKWELL_LOG_FORMAT)
+    with listen(options.host, options.port) as listener, metrics_of(settings, options.host) as reports:
         upgrade(settings.migration_url)
         text = greeting(settings, url_of(listener), f"{sys.argv[0]} token")
-        serve(settings, listener, on_start=lambda: _announce(text))
+        serve(settings, listener, lambda: _announce(text), reports.connect(0) if reports else None)
 
 
 def _announce(text: str) -> None:

@@ -75,6 +75,9 @@ def development_settings() -> Settings:
         environment["DATABASE_URL"] = DATABASE_URL
     if not has_auth_mode(environment):
         environment["BETTER_AUTH_SECRET"] = development_secret()
+    if not environment.get("TASKWELL_LOG_FORMAT", "").strip():
+        # A person reads it, also through a pipe.
+        environment["TASKWELL_LOG_FORMAT"] = "text"
     return Settings.read(environment, development=True)
 
 

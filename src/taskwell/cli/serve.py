@@ -8,7 +8,7 @@ import os
 
 from taskwell.cli.arguments import add_address, number
 from taskwell.cli.environment import read_environment
-from taskwell.server.run import check_database, listen, serve, url_of
+from taskwell.server.run import check_database, listen, metrics_of, serve, url_of
 from taskwell.server.workers import serve_with_workers
 from taskwell.settings import Settings
 from taskwell.telemetry.logs import start_logging
@@ -48,12 +48,13 @@ def run(options: argparse.Namespace) -> None:
     }
     os.environ.update(given)
     settings = Settings.read(read_environment())
-    start_logging(settings.TASKWELL_LOG_LEVEL)
+    start_logging(settings.TASKWELL_LOG_LEVEL, settings.TASKWELL_LOG_FORMAT)
     asyncio.run(check_database(settings))
-    with listen(options.host, options.port) as listener:
+    with listen(options.host, options.port) as listener, metrics_of(settings, options.host) as reports:
         url = url_of(listener)
         if options.workers > 1:
             announce = functools.partial(logger.info, "serving at %s with %d worker processes", url, options.workers)
-            serve_with_workers(listener, options.workers, on_start=announce)
+            serve_with_workers(listener, options.workers, announce, reports)
         else:
-            serve(settings, listener, on_start=lambda: logger.info("serving at %s", url))
+            announce = functools.partial(logger.info, "serving at %s", url)
+            serve(settings, listener, announce, reports.connect(0) if reports else None)

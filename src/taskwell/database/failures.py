@@ -10,9 +10,10 @@ import logging
 import socket
 import sqlite3
 import ssl
+from collections import Counter
 from collections.abc import Awaitable
 from types import TracebackType
-from typing import TypeVar
+from typing import Literal, TypeVar, get_args
 
 import asyncpg
 
@@ -82,8 +83,16 @@ _OUR_MISTAKES = (
 )
 
 
-class _Translated:
-    """A context manager that turns driver exceptions into `DatabaseError`."""
+Kind = Literal["unreachable", "refused", "not_migrated", "reported", "bug"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""The kinds of errors; docs/telemetry.md describes them."""
+
+
+class Translated:
+    """A context manager that turns driver exceptions into `DatabaseError`, and counts them in `errors` by kind."""
+
+    def __init__(self, errors: Counter[str] | None = None) -> None:
+        self._errors = Counter[str]() if errors is None else errors
 
     def __enter__(self) -> None: ...
 
@@ -92,10 +101,16 @@ class _Translated:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, FAILURES):
-            _raise_translated(error)
+            self._count_and_raise(error)
+
+    def _count_and_raise(self, error: Exception) -> None:
+        kind = _kind(error)
+        self._errors[kind] += 1
+        _raise_translated(error, kind)
 
 
-translated = _Translated()
+translated = Translated()
+"""For commands, which do not count."""
 
 
 def is_lost(error: Exception) -> bool:
@@ -112,15 +127,25 @@ def rejects_tls(error: BaseException) -> bool:
     return isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error)
 
 
-def _raise_translated(error: Exception) -> None:
+def _kind(error: Exception) -> Kind:
     if isinstance(error, asyncpg.UndefinedTableError | asyncpg.InvalidSchemaNameError) or _is_undefined_table(error):
-        raise NotMigrated(cause=str(error)) from error
+        return "not_migrated"
     if isinstance(error, _REFUSALS) or _is_read_only(error):
+        return "refused"
+    if isinstance(error, _OUR_MISTAKES):
+        return "bug"
+    if isinstance(error, _UNREACHABLE) and not _leaves_connection_usable(error):
+        return "unreachable"
+    return "reported"
+
+
+def _raise_translated(error: Exception, kind: Kind) -> None:
+    if kind == "not_migrated":
+        raise NotMigrated(cause=str(error)) from error
+    if kind == "refused":
         raise DatabaseRefused(cause=str(error)) from error
-    if not isinstance(error, _OUR_MISTAKES):
-        detail = (
-            None if isinstance(error, _UNREACHABLE) and not _leaves_connection_usable(error) else _REPORTED_AN_ERROR
-        )
+    if kind != "bug":
+        detail = None if kind == "unreachable" else _REPORTED_AN_ERROR
         raise DatabaseError(detail, cause=_cause(error)) from error
     _remove_values(error)
     if _is_check_violation(error):

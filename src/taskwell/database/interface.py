@@ -99,8 +99,8 @@ class Query(Protocol):
         ...
 
 
-class Database(Protocol):
-    """A database, open while its context is entered."""
+class Preparing(Protocol):
+    """What prepares statements and writes."""
 
     def prepare(self, statement: Executable) -> Query:
         """Compiles `statement`, a SQLAlchemy Core SELECT whose values are all named parameters.
@@ -122,6 +122,10 @@ class Database(Protocol):
             NotBoundToOwnerError: a statement of the write is not bound to the owner.
         """
         ...
+
+
+class Database(Preparing, Protocol):
+    """A database, open while its context is entered."""
 
     async def __aenter__(self) -> Self: ...
 

@@ -17,7 +17,8 @@ from typing import cast
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
-from taskwell.database.failures import FAILURES, PERMANENT, is_lost, translated
+from taskwell.database.counts import PoolUse, Traffic
+from taskwell.database.failures import FAILURES, PERMANENT, Translated, is_lost
 from taskwell.database.interface import Row
 from taskwell.database.waiting_list import WaitingList
 
@@ -55,8 +56,9 @@ class PooledConnection:
     statement.
     """
 
-    def __init__(self, driver: asyncpg.Connection, *, named: bool) -> None:
+    def __init__(self, driver: asyncpg.Connection, *, named: bool, traffic: Traffic | None = None) -> None:
         self.driver = driver
+        self._traffic = traffic or Traffic()
         self._named = named
         self._numbers = count(1)
         self._statements: dict[str, PreparedStatement[asyncpg.Record]] = {}
@@ -86,11 +88,13 @@ class PooledConnection:
         """
         self._in_use = True
         statement = self._statements.get(sql) or await self._prepare(sql, seconds)
+        self._traffic.round_trips += 1
         try:
             rows = await statement.fetch(*arguments, timeout=seconds)
         except asyncpg.InvalidCachedStatementError:
             # A migration has changed a table. The server reports it before it runs anything.
             statement = await self._prepare(sql, seconds)
+            self._traffic.round_trips += 1
             rows = await statement.fetch(*arguments, timeout=seconds)
         except asyncpg.PostgresError as error:
             # asyncpg raises this when the reply is complete, so the connection can be kept.
@@ -102,6 +106,7 @@ class PooledConnection:
 
     async def _prepare(self, sql: str, seconds: float | None) -> "PreparedStatement[asyncpg.Record]":
         name = f"taskwell_{next(self._numbers)}" if self._named else ""
+        self._traffic.round_trips += 1
         self._statements[sql] = statement = await self.driver.prepare(sql, name=name, timeout=seconds)
         return statement
 
@@ -115,9 +120,18 @@ class PooledConnection:
 class Pool:
     """Holds at most `maximum` connections. `connect` opens one, and raises the driver's exceptions."""
 
-    def __init__(self, connect: Callable[[], Awaitable[PooledConnection]], minimum: int, maximum: int) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[PooledConnection]],
+        minimum: int,
+        maximum: int,
+        traffic: Traffic | None = None,
+    ) -> None:
         self._connect = connect
         self._minimum = minimum
+        self._maximum = maximum
+        self._traffic = traffic or Traffic()
+        self._translated = Translated(self._traffic.errors)
         # Each slot holds a connection, or None until one is opened.
         self._slots: WaitingList[PooledConnection | None] = WaitingList([None] * maximum)
         self._connecting = asyncio.Semaphore(CONNECTING_AT_ONCE)
@@ -139,6 +153,20 @@ class Pool:
         self._slots.idle.clear()
         await asyncio.gather(*self._closing, *[connection.close() for connection in idle])
 
+    def use(self) -> PoolUse:
+        """Returns the use of the connections."""
+        slots = self._slots
+        return PoolUse(
+            name="postgres",
+            maximum=self._maximum,
+            idle=sum(connection is not None for connection in slots.idle),
+            in_use=self._maximum - len(slots.idle),
+            waiting=slots.waiting,
+            waits=slots.waits,
+            waited_seconds=slots.waited_seconds,
+            timeouts=slots.timeouts,
+        )
+
     async def fetch(self, sql: str, arguments: Sequence[object], *, repeatable: bool) -> Sequence[Row]:
         """Runs one statement on one connection.
 
@@ -148,7 +176,7 @@ class Pool:
         """
         connection = await self._slots.take()
         try:
-            with translated:
+            with self._translated:
                 if connection is None or not connection.usable:
                     connection = await self._replace(connection)
                 is_trusted = not repeatable or connection.idle_seconds < TRUSTED_SECONDS
@@ -157,9 +185,11 @@ class Pool:
                 except FAILURES as error:
                     if not is_lost(error):
                         raise
+                    self._traffic.lost += 1
                     self._terminate_older_than(connection)
                     if not repeatable:
                         raise
+                    self._traffic.retries += 1
                     logger.warning("running a statement again, because its reply was lost: %r", error)
                 await connection.close()
                 connection = await self._replace(connection)
@@ -222,6 +252,7 @@ class Pool:
                 slots.pop()
                 slots.insert(0, None)
                 return idle
+            self._traffic.connects += 1
             connection = await self._connect()
             self._failed_at = -math.inf
             return connection

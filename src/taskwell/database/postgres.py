@@ -10,6 +10,7 @@ import asyncpg
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.sql.base import Executable
 
+from taskwell.database.counts import PoolUse, Traffic
 from taskwell.database.failures import UnusableRootCertificate, translated
 from taskwell.database.interface import (
     CompiledStatement,
@@ -70,14 +71,14 @@ def _tls(url: PostgresURL) -> ssl.SSLContext | SSLMode:
     return context
 
 
-async def _open(url: PostgresURL, prepared_statements: PreparedStatements) -> PooledConnection:
+async def _open(url: PostgresURL, prepared_statements: PreparedStatements, traffic: Traffic) -> PooledConnection:
     connection = await _connect(url)
     try:
         named = prepared_statements == "on" or (prepared_statements == "auto" and await keeps_names(url, connection))
     except BaseException:
         connection.terminate()
         raise
-    return PooledConnection(connection, named=named)
+    return PooledConnection(connection, named=named, traffic=traffic)
 
 
 async def keeps_names(url: PostgresURL, connection: asyncpg.Connection) -> bool:
@@ -100,7 +101,12 @@ class PostgresDatabase:
     def __init__(
         self, url: PostgresURL, *, pool_min: int, pool_max: int, prepared_statements: PreparedStatements
     ) -> None:
-        self._pool = Pool(partial(_open, url, prepared_statements), pool_min, pool_max)
+        self.traffic = Traffic()
+        self._pool = Pool(partial(_open, url, prepared_statements, self.traffic), pool_min, pool_max, self.traffic)
+
+    def pools(self) -> list[PoolUse]:
+        """Returns the use of the pool."""
+        return [self._pool.use()]
 
     async def __aenter__(self) -> Self:
         await self._pool.open()

@@ -24,7 +24,8 @@ from sqlalchemy.sql import visitors
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.expression import ClauseElement, ReturnsRows
 
-from taskwell.database.failures import translated
+from taskwell.database.counts import PoolUse, Traffic
+from taskwell.database.failures import Translated
 from taskwell.database.files import fault_behind, fault_of, unusable
 from taskwell.database.interface import (
     CompiledStatement,
@@ -98,14 +99,16 @@ class Worker:
 
     connection: sqlite3.Connection
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path, name: str, traffic: Traffic) -> None:
         self._path = path
+        self._name = name
+        self._translated = Translated(traffic.errors)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"sqlite-{name}")
         self._waiting_list: WaitingList[sqlite3.Connection] = WaitingList()
 
     async def open(self) -> None:
         """Opens the connection."""
-        with translated:
+        with self._translated:
             self.connection = await self._run(lambda: connect(self._path))
         self._waiting_list.give(self.connection)
 
@@ -123,10 +126,16 @@ class Worker:
         """
         connection = await self._waiting_list.take()
         try:
-            with translated:
+            with self._translated:
                 return await self._run(job)
         finally:
             self._waiting_list.give(connection)
+
+    def use(self) -> PoolUse:
+        """Returns the use of the connection."""
+        slots = self._waiting_list
+        idle = len(slots.idle)
+        return PoolUse(self._name, 1, idle, 1 - idle, slots.waiting, slots.waits, slots.waited_seconds, slots.timeouts)
 
     async def _run(self, job: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, job)
@@ -136,9 +145,14 @@ class SQLiteDatabase:
     """The interface, on SQLite."""
 
     def __init__(self, path: Path) -> None:
-        self.writer = Worker(path, "writer")
-        self.reader = Worker(path, "reader")
-        self.searcher = Worker(path, "searcher")
+        self.traffic = Traffic()
+        self.writer = Worker(path, "writer", self.traffic)
+        self.reader = Worker(path, "reader", self.traffic)
+        self.searcher = Worker(path, "searcher", self.traffic)
+
+    def pools(self) -> list[PoolUse]:
+        """Returns the use of each connection."""
+        return [worker.use() for worker in (self.writer, self.reader, self.searcher)]
 
     async def __aenter__(self) -> Self:
         await self.writer.open()

@@ -1,6 +1,7 @@
 """Reusable items; when all are taken, callers wait, first come, first served."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Iterable
 from typing import Generic, TypeVar
@@ -19,6 +20,14 @@ class WaitingList(Generic[T]):
         self.idle = list(idle)
         """Items that nobody has taken; the last one is taken next."""
         self._waiting: deque[asyncio.Future[T]] = deque()
+        self.waits = self.timeouts = 0
+        """The number of callers who had to wait, and of those who waited in vain."""
+        self.waited_seconds = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """The number of callers who wait now."""
+        return len(self._waiting)
 
     async def take(self) -> T:
         """Returns an item, which the caller must give back.
@@ -28,11 +37,16 @@ class WaitingList(Generic[T]):
         """
         if self.idle:
             return self.idle.pop()
+        self.waits += 1
+        started = time.monotonic()
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 return await self._wait()
         except TimeoutError:
+            self.timeouts += 1
             raise Overloaded(cause=f"no database connection became free within {WAIT_SECONDS} s") from None
+        finally:
+            self.waited_seconds += time.monotonic() - started
 
     async def _wait(self) -> T:
         promised: asyncio.Future[T] = asyncio.get_running_loop().create_future()

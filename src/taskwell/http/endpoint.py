@@ -90,14 +90,18 @@ class EndpointEngine:
         self._on_write = on_write
         # By the number of slashes, so that few patterns are tried for a request. No parameter contains a slash.
         self._paths: defaultdict[int, dict[re.Pattern[str], _Path]] = defaultdict(dict)
+        self._templates_of_app: dict[re.Pattern[str], str] = {}
         for route in iter_route_contexts(routes):
             if isinstance(route.original_route, Endpoint):
                 path = self._paths[str(route.path).count("/")].setdefault(route.path_regex, _Path(route))
                 path.operations |= dict.fromkeys(route.methods or (), _Operation(route))
+            else:
+                self._templates_of_app[route.path_regex] = str(route.path_format)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = self._match(scope)
         if path is None:
+            self._name_route(scope)
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)
@@ -118,9 +122,18 @@ class EndpointEngine:
         if scope["type"] == "http":
             for regex, path in self._paths.get(scope["path"].count("/"), _NO_PATHS).items():
                 if match := regex.match(scope["path"]):
+                    scope["state"]["route"] = path.template
                     scope["path_params"] = {name: path.convert[name](text) for name, text in match.groupdict().items()}
                     return path
         return None
+
+    def _name_route(self, scope: Scope) -> None:
+        """Notes the template of a route that `app` serves, for the log."""
+        if scope["type"] == "http":
+            for regex, template in self._templates_of_app.items():
+                if regex.match(scope["path"]):
+                    scope["state"]["route"] = template
+                    return
 
     async def _respond(self, request: Request, path: "_Path") -> "Response | _JSON":
         await self._authenticate(request)
@@ -139,6 +152,7 @@ class _Path:
     """A path, and the operations on it by method."""
 
     def __init__(self, route: RouteContext) -> None:
+        self.template = str(route.path_format)
         self.convert = {name: convertor.convert for name, convertor in route.param_convertors.items()}
         self.operations: dict[str, _Operation] = {}
 

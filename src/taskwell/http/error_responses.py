@@ -52,6 +52,7 @@ MAX_LOGGED_CAUSE = 2000
 def problem_response(scope: Scope, problem: Problem) -> Response:
     """Returns the response for `problem`, in the form of RFC 9457 if the client accepts that."""
     request_id = scope["state"]["request_id"]
+    scope["state"]["error_code"] = problem.code
     body = problem_body(problem, timestamp=rfc3339(datetime.now(UTC)), request_id=request_id)
     media_type = "application/json"
     if _prefers_problem_json(Headers(scope=scope).getlist("accept")):
@@ -83,6 +84,7 @@ def _prefers_problem_json(accept: Sequence[str]) -> bool:
 def error_response(request: Request, error: Problem | HTTPException) -> Response:
     """Returns the response for `error`, and logs it: at INFO if it is expected, at WARNING if it is an outage."""
     problem = error if isinstance(error, Problem) else _problem_of(request, error)
+    request.scope["state"]["error_code"] = problem.code
     # Thousands of requests may be refused in a second. A `Tally` logs one line for all of them.
     if not isinstance(problem, LoadShed | RateLimited):
         level = logging.WARNING if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR else logging.INFO

@@ -80,9 +80,12 @@ class Tally:
         self._message = message
         self._args = args
         self._number = 0
+        self.total = 0
+        """The number of events since the start."""
 
     def add(self) -> None:
         """Counts an event."""
+        self.total += 1
         if not self._number:
             asyncio.get_running_loop().call_later(SECONDS_BETWEEN_LOG_LINES, self._log)
         self._number += 1
@@ -102,8 +105,10 @@ class InFlight:
 
     def __init__(self, maximum: int) -> None:
         self._maximum = maximum
-        self._deadline = Deadline(REQUEST_SECONDS, _no_reply)
-        self._shed = Tally(logging.WARNING, "shed %d requests: %d were in flight, the maximum", maximum)
+        self._deadline = Deadline(REQUEST_SECONDS, self._no_reply)
+        self.timeouts = 0
+        """The number of requests whose time was up."""
+        self.shed = Tally(logging.WARNING, "shed %d requests: %d were in flight, the maximum", maximum)
 
     def __len__(self) -> int:
         """Returns the number of requests in flight."""
@@ -119,7 +124,7 @@ class InFlight:
         """
         if len(self) < self._maximum:
             return
-        self._shed.add()
+        self.shed.add()
         raise LoadShed
 
     def run(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
@@ -132,6 +137,6 @@ class InFlight:
         self.require_capacity()
         return self._deadline.run(work(*args, **kwargs))
 
-
-def _no_reply() -> DatabaseError:
-    return DatabaseError(cause=f"no reply within {REQUEST_SECONDS} s")
+    def _no_reply(self) -> DatabaseError:
+        self.timeouts += 1
+        return DatabaseError(cause=f"no reply within {REQUEST_SECONDS} s")

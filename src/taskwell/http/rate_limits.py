@@ -96,6 +96,7 @@ class RateLimits:
     def __init__(self, users: RateLimit | None, failures: RateLimit | None) -> None:
         self._users = users
         self._failures = failures
+        self.limits = [limit for limit in (users, failures) if limit]
 
     async def admit(self, authenticate: Callable[[Request], Awaitable[None]], request: Request) -> None:
         """Authenticates and counts the request. Only a 401 counts as a failure.

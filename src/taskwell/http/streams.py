@@ -36,8 +36,8 @@ class StreamLimits:
         self._maximum = maximum
         self._per_user = per_user
         self._open: Counter[UserId] = Counter()
-        self._shed = Tally(logging.WARNING, "shed %d streams: %d were open, the maximum", maximum)
-        self._refused = Tally(logging.INFO, "refused %d streams of users who had %d open, the maximum", per_user)
+        self.shed = Tally(logging.WARNING, "shed %d streams: %d were open, the maximum", maximum)
+        self.refused = Tally(logging.INFO, "refused %d streams of users who had %d open, the maximum", per_user)
 
     def __len__(self) -> int:
         """Returns the number of open streams."""
@@ -51,10 +51,10 @@ class StreamLimits:
             LoadShed: the process has too many streams open.
         """
         if self._open[owner] >= self._per_user:
-            self._refused.add()
+            self.refused.add()
             raise too_many_streams(self._per_user)
         if len(self) >= self._maximum:
-            self._shed.add()
+            self.shed.add()
             raise LoadShed
         self._open[owner] += 1
         slot = ExitStack()

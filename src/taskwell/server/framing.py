@@ -36,8 +36,8 @@ def check_framing(version: str, method: bytes, headers: list[tuple[bytes, bytes]
 def refusal(scope: Scope) -> Response:
     """Returns the 400 for bytes that are not HTTP, and logs it. `scope` is as complete as the head was."""
     request_id = new_request_id()
-    scope["state"] = {"request_id": request_id}
     problem = MalformedRequest("This is not a valid HTTP/1.1 request, or its head is larger than 64 KiB.")
+    scope["state"] = {"request_id": request_id, "error_code": problem.code}
     logger.info("%s %s %s: %s", name_of(scope), problem.status, problem.code, problem.detail)
     response = problem_response(scope, problem)
     response.headers["X-Request-ID"] = request_id

@@ -3,11 +3,13 @@
 import asyncio
 import gc
 import logging
+import os
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, cast
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -19,6 +21,11 @@ from taskwell.http.forwarded import TrustedProxies
 from taskwell.migrations.check import check_schema, schema_revision
 from taskwell.server.protocol import HTTPProtocol
 from taskwell.settings import Settings
+from taskwell.telemetry.trace_settings import traces_are_wanted
+
+if TYPE_CHECKING:
+    from taskwell.telemetry.reports import Reports
+    from taskwell.telemetry.tracing import Tracing
 
 STOP_SECONDS = 10
 """Time for requests in flight to finish when the process stops."""
@@ -60,7 +67,7 @@ def require_file(url: DatabaseURL) -> None:
         raise NotMigrated(cause=f"there is no file {url.path}")
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, remedy: str = "choose another --host or --port") -> socket.socket:
     """Returns a listening socket. `::` listens on all addresses, IPv4 ones too.
 
     Raises:
@@ -76,7 +83,28 @@ def listen(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError) as error:
         # `create_server` adds the address to the reason, in another form.
         reason = str(getattr(error, "strerror", error)).partition(" (")[0]
-        raise OSError(f"cannot listen on {_address(host, port)}: {reason}; choose another --host or --port") from None
+        raise OSError(f"cannot listen on {_address(host, port)}: {reason}; {remedy}") from None
+
+
+@contextmanager
+def metrics_of(settings: Settings, host: str) -> "Generator[Reports | None]":
+    """Serves the metrics in the background, if the settings ask for them. Connect the workers to the reports.
+
+    Raises:
+        OSError: the port cannot be used.
+    """
+    if settings.TASKWELL_METRICS_PORT is None:
+        yield None
+        return
+    # Not at the top, because without metrics the service does not import the client of Prometheus.
+    from taskwell.server.metrics import serve_metrics  # noqa: PLC0415
+    from taskwell.telemetry.reports import Reports  # noqa: PLC0415
+
+    reports = Reports()
+    with listen(host, settings.TASKWELL_METRICS_PORT, "choose another TASKWELL_METRICS_PORT") as listener:
+        serve_metrics(listener, reports)
+        logger.info("metrics at %s/metrics", url_of(listener))
+        yield reports
 
 
 def url_of(listener: socket.socket) -> str:
@@ -90,15 +118,33 @@ def _address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def serve(settings: Settings, listener: socket.socket, on_start: Callable[[], None]) -> None:
+def serve(
+    settings: Settings,
+    listener: socket.socket,
+    on_start: Callable[[], None],
+    metrics_to: Connection | None = None,
+) -> None:
     """Serves in this process until SIGTERM or Ctrl-C. Calls `on_start` once it accepts requests."""
-    app = create_app(settings)
+    app = create_app(settings, metrics_to, _tracing())
     _allow_open_files()
     # The objects that exist now are permanent. Without this, the garbage collector examines them again and again, and
     # requests wait for 50 ms each time.
     gc.collect()
     gc.freeze()
     Server(app, settings, on_start).run([listener])
+
+
+def _tracing() -> "Tracing | None":
+    # OpenTelemetry reads the environment itself.
+    if not traces_are_wanted(os.environ):
+        return None
+    try:
+        # Not at the top, because it needs the extra.
+        from taskwell.telemetry.tracing import Tracing  # noqa: PLC0415
+    except ImportError:
+        logger.warning("there are no traces, although OTEL_* asks for them: install taskwell[otel]")
+        return None
+    return Tracing()
 
 
 def _allow_open_files() -> None:

@@ -106,7 +106,8 @@ class Subscription:
         self._add([event])
 
     def _add(self, events: Sequence[bytes]) -> None:
-        if self._pending_bytes > MAX_PENDING_BYTES:
+        if self._pending_bytes > MAX_PENDING_BYTES and not self.is_over:
+            self._live.cut_streams += 1
             self.end()
         if events and not self.is_over:
             self._pending += events
@@ -166,6 +167,10 @@ class LiveChanges:
         self._is_failing = False
         # Times of the event loop: of the last change, and of the next look at all users.
         self._changed_at = self._look_at = 0.0
+        # Time of the last look that succeeded, or when looking began.
+        self._looked_at = 0.0
+        self.cut_streams = 0
+        """The number of streams that were cut off because their clients read too slowly."""
         self._due = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -179,6 +184,15 @@ class LiveChanges:
         self._looking.cancel()
         await asyncio.wait([self._looking])
 
+    def __len__(self) -> int:
+        """Returns the number of streams."""
+        return sum(len(watch.subscriptions) for watch in self._watches.values())
+
+    @property
+    def lag_seconds(self) -> float:
+        """Seconds since the last look for changes. Zero if there is nothing to look for."""
+        return self._loop.time() - self._looked_at if self._watches and not self._is_idle else 0
+
     def join(self, owner: UserId, state: ListState) -> Subscription | None:
         """Returns the subscription of a stream that has sent all changes up to `state`.
 
@@ -186,6 +200,8 @@ class LiveChanges:
         try again.
         """
         watch = self._watches.get(owner)
+        if not self._watches:
+            self._looked_at = self._loop.time()
         if watch is None:
             watch = self._watches[owner] = _Watch(state)
         elif has_been(state, watch.state) and state != watch.state:
@@ -216,7 +232,7 @@ class LiveChanges:
         self._changed_at = self._loop.time()
         if self._is_idle:
             self._is_idle = False
-            self._look_at = self._changed_at
+            self._look_at = self._looked_at = self._changed_at
             self._tell_all(notice("awake"))
         self._due.set()
 
@@ -282,6 +298,7 @@ class LiveChanges:
             self._written.add(owner)
 
     def _note_success(self) -> None:
+        self._looked_at = self._loop.time()
         if self._is_failing:
             self._is_failing = False
             logger.info("looking for changes again")

@@ -8,6 +8,7 @@ time.
 import asyncio
 import logging
 import random
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import cast
@@ -34,6 +35,10 @@ class Purge:
     def __init__(self, database: MaintainedDatabase, days: int) -> None:
         self._erase = database.prepare_maintenance(writes.purge)
         self._days = days
+        self.erased = self.failures = 0
+        """The number of tasks erased, and of purges that failed."""
+        self.succeeded_at = 0.0
+        """The time of the last purge that succeeded, in seconds since the epoch. Zero before the first."""
 
     async def run(self) -> int:
         """Erases all such tasks, and returns their number. If it is interrupted, the batches before stay erased.
@@ -48,10 +53,12 @@ class Purge:
             await asyncio.sleep(PAUSE_SECONDS)
             erased = await self._run_batch()
             total += erased
+        self.succeeded_at = time.time()
         return total
 
     async def _run_batch(self) -> int:
         ((erased,),) = await within(BATCH_SECONDS, self._erase(older_than_days=self._days, batch=BATCH_SIZE))
+        self.erased += cast("int", erased)
         return cast("int", erased)
 
     @asynccontextmanager
@@ -77,7 +84,9 @@ class Purge:
             if erased := await self.run():
                 logger.info("erased %d tasks that were deleted more than %d days ago", erased, self._days)
         except Problem as problem:
+            self.failures += 1
             logger.warning("the purge failed, and will be tried again: %s", problem.cause)
         except Exception:
             # A bug must not stop later purges.
+            self.failures += 1
             logger.exception("the purge failed")

@@ -7,7 +7,7 @@ from typing import NamedTuple, cast
 import orjson
 
 from taskwell.auth.tokens import UserId
-from taskwell.database.interface import Database, Query, Row
+from taskwell.database.interface import Preparing, Query, Row
 from taskwell.errors import Gone, NotFound, PreconditionFailed, Problem, UnprocessableRequest
 from taskwell.etags import ANY_STATE, ListState, Precondition, task_etag
 from taskwell.tasks import statements, writes
@@ -114,7 +114,7 @@ class StoredChanges(NamedTuple):
 class TaskRepository:
     """The tasks in `database`. Tasks of other users do not exist here."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Preparing) -> None:
         self._database = database
         self._create = database.prepare_write(writes.create_task)
         self._change = database.prepare_write(writes.change_task)
