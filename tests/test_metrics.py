@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
+import pytest
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
 from support.auth_server import AuthServer, body
@@ -22,6 +24,7 @@ from support.relay import Relay
 from support.service import sign
 from taskwell.database.urls import parse_database_url
 from taskwell.migrations.runner import upgrade
+from taskwell.telemetry.reports import Reports
 from taskwell.telemetry.request_counts import RequestCounts
 
 ROOT = Path(__file__).parents[1]
@@ -146,10 +149,25 @@ def test_a_worker_that_hangs_is_shown_as_down_and_wakes_somebody(tmp_path: Path)
             alert = prometheus.wait_for_alert("TaskwellWorkerDown")
             os.kill(worker, signal.SIGCONT)
             assert alert["annotations"]["summary"].startswith(f"Worker {alert['labels']['worker']} of 127.0.0.1")
-            # Its late replies are not mistaken for new ones.
             prometheus.wait_for("sum(taskwell_worker_up)", 2)
         finally:
             prometheus.stop()
+
+
+def test_a_late_report_is_not_mistaken_for_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("taskwell.telemetry.reports.REPLY_SECONDS", 0.2)
+    reports = Reports()
+    worker = reports.connect(0)
+    assert _values(reports) == {"taskwell_worker_up": 0}
+    worker.send((worker.recv(), [GaugeMetricFamily("late", "", 1)]))
+    # The answer to the next question, whose number is known.
+    worker.send((1, [GaugeMetricFamily("present", "", 2)]))
+    assert _values(reports) == {"taskwell_worker_up": 1, "present": 2}
+
+
+def _values(reports: Reports) -> dict[str, float]:
+    samples = [sample for metric in reports.collect() for sample in metric.samples]
+    return {sample.name: sample.value for sample in samples if "restarts" not in sample.name}
 
 
 def test_an_outage_of_the_database_is_counted_and_wakes_somebody(
