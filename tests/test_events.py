@@ -1,5 +1,6 @@
 """Events: an open stream tells a client of every change, once, whoever makes it and whatever fails meanwhile."""
 
+import asyncio
 import gc
 import json
 import logging
@@ -25,11 +26,15 @@ from support.process import Server, production, serving
 from support.relay import Relay
 from support.rows import execute
 from support.service import Client, Json, Service, running, sign
+from taskwell.auth.tokens import UserId
+from taskwell.database.sqlite import SQLiteDatabase
 from taskwell.database.urls import parse_database_url
+from taskwell.etags import ListState
 from taskwell.http import streams
 from taskwell.migrations.runner import upgrade
 from taskwell.tasks import events as endpoint
 from taskwell.tasks import live
+from taskwell.tasks.live import LiveChanges
 from taskwell.tasks.repository import Stored, StoredChanges
 
 MakeDatabase = Callable[[str], str]
@@ -400,6 +405,18 @@ def test_a_new_stream_begins_at_once_after_another_process_has_erased_the_user(n
                 assert before.ended.wait(events.WAIT_SECONDS)
                 task = alice.create()
                 assert opened.changes(1)[0].data["id"] == task["id"]
+
+
+def test_a_stream_joins_only_streams_of_its_own_history(tmp_path: Path) -> None:
+    """Otherwise it would end with those of a history that was erased."""
+
+    async def join() -> list[bool]:
+        async with SQLiteDatabase(tmp_path / "taskwell.db") as database, LiveChanges(database, NEVER) as changes:
+            # Without an await in between, so that no look ends the first one.
+            states = [(5, 1), (1, 2), (0, 0), (4, 1), (5, 1), (6, 1)]
+            return [changes.join(UserId("alice"), ListState(*state)) is not None for state in states]
+
+    assert asyncio.run(join()) == [True, False, False, False, True, True]
 
 
 def number_of_streams(service: Service) -> int:

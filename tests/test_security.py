@@ -14,7 +14,6 @@ ROOT = Path(__file__).parents[1]
 
 # Findings that ruff, which has the same rules, does not report; with the reason why each is none.
 ARGUED = {
-    ("B311", "http/middleware.py"): "a request id need not be secret",
     ("B105", "settings.py"): "names of settings",
     ("B608", "cli/copy/engines.py"): "our own names of tables and columns",
     # pyproject.toml exempts migrations from ruff's rule, too.

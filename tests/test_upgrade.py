@@ -48,9 +48,10 @@ def run_old(source: Path, folder: Path, *arguments: str, **settings: str) -> Non
     """Runs the old version's command until it exits. Its dependencies are those of the new version."""
     code = "import sys; from taskwell.cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", code, *arguments]
-    done = subprocess.run(
-        command, cwd=folder, env=environment(**settings, PYTHONPATH=str(source)), capture_output=True, check=False
-    )
+    variables = environment(**settings, PYTHONPATH=str(source))
+    # A setting of the new version.
+    del variables["TASKWELL_LOG_FORMAT"]
+    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -60,7 +61,8 @@ def serving_old(source: Path, folder: Path, **settings: str) -> Iterator[Server]
     with pytest.MonkeyPatch.context() as patch:
         launcher = folder / "taskwell"
         launcher.write_text(
-            f"#!{sys.executable}\nimport sys; sys.path.insert(0, {str(source)!r})\n"
+            f"#!{sys.executable}\nimport os, sys; sys.path.insert(0, {str(source)!r})\n"
+            "del os.environ['TASKWELL_LOG_FORMAT']\n"
             "from taskwell.cli.main import main\nsys.exit(main())\n"
         )
         launcher.chmod(0o755)

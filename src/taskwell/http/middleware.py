@@ -26,6 +26,9 @@ _PAIRS = [high + low for high in _CROCKFORD for low in _CROCKFORD]
 _ACCEPTABLE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 _IDS = frozenset((b"x-request-id", b"traceparent"))
+# Not Python's shared generator: a library could seed it, and then ids would repeat.
+_random = random.Random()  # noqa: S311 - an id need not be secret
+
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
 
 CLIENT_CLOSED_REQUEST = 499
@@ -141,5 +144,5 @@ def _identify(scope: Scope, state: dict[str, Any]) -> str:
 def new_request_id() -> str:
     """Returns a ULID (github.com/ulid/spec): 48 bits of milliseconds and 80 random bits, sortable by time."""
     # It need not be secret, only unique. The system's random numbers would cost a system call.
-    value = int(time.time() * 1000) << 80 | random.getrandbits(80)
+    value = int(time.time() * 1000) << 80 | _random.getrandbits(80)
     return "".join([_PAIRS[value >> shift & 1023] for shift in range(120, -1, -10)])

@@ -196,16 +196,16 @@ class LiveChanges:
     def join(self, owner: UserId, state: ListState) -> Subscription | None:
         """Returns the subscription of a stream that has sent all changes up to `state`.
 
-        Returns None if the user's other streams have been told of changes that are not in `state`: read again, and then
-        try again.
+        Returns None if the user's other streams have been told of changes that are not in `state`, or of another history:
+        read again, and then try again.
         """
         watch = self._watches.get(owner)
         if not self._watches:
             self._looked_at = self._loop.time()
         if watch is None:
             watch = self._watches[owner] = _Watch(state)
-        elif has_been(state, watch.state) and state != watch.state:
-            # After an erasure, reading again finds no change. A look ends the streams of the erased history.
+        elif not has_been(watch.state, state):
+            # A look ends the streams of an erased history, or else this one would end with them.
             self.wrote(owner)
             return None
         self._note_change()
