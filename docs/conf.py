@@ -19,6 +19,7 @@ PAGES = [
     "errors",
     "settings",
     "better-auth",
+    "deploy",
     "operations",
     "telemetry",
     "performance",
