@@ -24,6 +24,7 @@ const server = createServer((request, response) => {
   if (request.method === "OPTIONS") response.writeHead(204).end();
   else handle(request, response);
 });
-server.listen(Number(process.env.PORT ?? 3000), "127.0.0.1", () => {
-  console.log(`Better Auth listens on http://127.0.0.1:${server.address().port}`);
+const host = process.env.HOST ?? "127.0.0.1";
+server.listen(Number(process.env.PORT ?? 3000), host, () => {
+  console.log(`Better Auth listens on http://${host}:${server.address().port}`);
 });

@@ -1,7 +1,7 @@
 """Runs the instructions of a Dockerfile without a container engine: a folder is the image's root.
 
-The image's paths become paths in that folder, and the base image becomes a virtual environment in its /usr/local. So the
-commands are the Dockerfile's own, but the Python version and the system's libraries are this machine's.
+The image's paths become paths in that folder, and a base image of Python becomes a virtual environment in its
+/usr/local. So the commands are the Dockerfile's own, but Python, Node and the system's libraries are this machine's.
 """
 
 import json
@@ -54,7 +54,7 @@ class Image:
 
     def command(self) -> list[str]:
         """Returns the command line with which a container starts."""
-        return [*self.settings["ENTRYPOINT"].words(), *self.settings["CMD"].words()]
+        return [word for name in ("ENTRYPOINT", "CMD") if name in self.settings for word in self.settings[name].words()]
 
     def health_check(self) -> list[str]:
         """Returns the command line of the health check."""
@@ -70,7 +70,7 @@ def build(dockerfile: str, context: Path, folder: Path) -> Image:
         if instruction.name == "FROM":
             # A finished stage moves away, so that each one is built at the same path.
             _put_aside(stages)
-            image = _begin(folder / "root")
+            image = _begin(folder / "root", instruction.text)
             stages[instruction.text.partition(" AS ")[2]] = image
         else:
             _apply(instruction, image, context, stages)
@@ -83,9 +83,10 @@ def _put_aside(stages: dict[str, Image]) -> None:
             stage.root = stage.root.rename(stage.root.with_name(f"stage-{name}"))
 
 
-def _begin(root: Path) -> Image:
-    """Returns the beginning of a stage. All stages begin with the same base image."""
-    venv.create(root / "usr/local", with_pip=True)
+def _begin(root: Path, base: str) -> Image:
+    """Returns the beginning of a stage."""
+    if not base.startswith("node:"):
+        venv.create(root / "usr/local", with_pip=True)
     return Image(root, {"PATH": f"{root}/usr/local/bin:/usr/bin:/bin", "HOME": str(root)})
 
 
