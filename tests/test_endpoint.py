@@ -18,7 +18,7 @@ from typing_extensions import TypedDict
 
 from taskwell.errors import AuthForbidden, NotFound, Problem
 from taskwell.http.body import BodyReader
-from taskwell.http.endpoint import Endpoint, EndpointEngine, UnsupportedRouteError
+from taskwell.http.endpoint import Endpoint, EndpointEngine, Public, UnsupportedRouteError
 from taskwell.http.error_responses import handle_error, handle_validation_error
 from taskwell.http.limits import InFlight
 
@@ -255,6 +255,31 @@ def test_nothing_is_read_or_run_for_a_request_that_is_not_authenticated() -> Non
     assert {response.status_code for response in responses(app, requests)} == {403}
 
 
+def test_a_public_route_needs_no_token_and_ignores_the_query() -> None:
+    async def refuse(request: Request) -> None:
+        raise AuthForbidden
+
+    router = APIRouter(route_class=Public)
+
+    @router.get("/clock")
+    async def clock() -> Item:
+        return {"name": "noon", "number": 12}
+
+    requests: list[tuple[str, str, Json]] = [("GET", "/clock?cache=1", {}), ("POST", "/clock", {})]
+    read, refused = responses(app_with(router, authenticate=refuse, in_flight=InFlight(0)), requests)
+    assert (read.status_code, read.json()) == (200, {"name": "noon", "number": 12})
+    assert "cache-control" not in read.headers
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
+
+
+def test_a_public_route_that_takes_arguments_stops_the_start_by_name() -> None:
+    router = APIRouter(route_class=Public)
+    router.add_api_route("/clock", returns_an_item, methods=["GET"])
+    router.add_api_route("/zone", depends_on_the_request, methods=["GET"])
+    with pytest.raises(UnsupportedRouteError, match="GET /zone: is public and takes arguments"):
+        app_with(router)
+
+
 def test_a_stream_does_not_count_as_a_request_in_flight() -> None:
     router = APIRouter(route_class=Endpoint)
     in_flight = InFlight(1)
@@ -321,6 +346,10 @@ async def returns_a_model() -> Model:
 
 async def returns_models_inside() -> Holder:
     raise NotImplementedError
+
+
+async def depends_on_the_request(method: Annotated[str, Depends(of_the_request)]) -> Item:
+    raise NotImplementedError(method)
 
 
 async def returns_an_item() -> Item:

@@ -132,6 +132,7 @@ def create_app(settings: Settings, metrics_to: Connection | None = None, tracing
     app.include_router(feed.router)
     app.include_router(events.router)
     app.include_router(export.router)
+    app.include_router(health.live)
     app.include_router(health.router)
     openapi.complete(app)
     docs.add(app)

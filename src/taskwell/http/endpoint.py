@@ -2,8 +2,8 @@
 
 A route is an ordinary FastAPI function, and FastAPI documents it. The engine stands in front of FastAPI and runs the
 function itself. It works out what the function needs once, when the application is built. FastAPI does this for each
-request, which costs four to six times as much as everything else in a request. Each request passes, in this order:
-authentication, the rate limit, load shedding, reading and parsing the body, validation, the function, the response.
+request, which costs four to six times as much as everything else in a request. Each request passes, in this order, unless
+its route is `Public`: authentication, the rate limit, load shedding, reading and parsing the body, validation, the function, the response.
 
 A route that needs more than the engine supports is an error when the application is built. The error names the route;
 see `taskwell.http.unsupported`. See docs/adr/0008-one-endpoint-engine.md.
@@ -55,6 +55,10 @@ class Endpoint(APIRoute):
         """Refuses to serve the route without the engine, because only the engine authenticates requests."""
         del scope, receive, send
         raise UnsupportedRouteError(f"{self.path}: reached without the endpoint engine")
+
+
+class Public(Endpoint):
+    """The route class of routes for everybody, which take no arguments. They need no token, and no limit holds for them."""
 
 
 class UnsupportedRouteError(TypeError):
@@ -136,10 +140,14 @@ class EndpointEngine:
                     return
 
     async def _respond(self, request: Request, path: "_Path") -> "Response | _JSON":
-        await self._authenticate(request)
+        if not path.is_public:
+            await self._authenticate(request)
         operation = path.operations.get(request.scope["method"])
         if operation is None:
             raise MethodNotAllowed(path.allowed_methods)
+        if path.is_public:
+            # Without a look at the query, because monitors add parameters to get past caches.
+            return _Call(operation, [], {}, None).response(await operation.function.call())
         self._in_flight.require_capacity()
         body: object = None
         if operation.max_body_bytes:
@@ -153,6 +161,7 @@ class _Path:
 
     def __init__(self, route: RouteContext) -> None:
         self.template = str(route.path_format)
+        self.is_public = isinstance(route.original_route, Public)
         self.convert = {name: convertor.convert for name, convertor in route.param_convertors.items()}
         self.operations: dict[str, _Operation] = {}
 
@@ -167,12 +176,14 @@ class _Operation:
 
     def __init__(self, route: RouteContext) -> None:
         dependant: Dependant = route.dependant
-        for reason in reasons_against(route):
+        is_public = isinstance(route.original_route, Public)
+        for reason in reasons_against(route, takes_arguments=not is_public):
             raise UnsupportedRouteError(f"{'/'.join(sorted(route.methods or ()))} {route.path}: {reason}")
         self.function = Function(dependant)
         self.dependencies = [(str(one.name), Function(one)) for one in dependant.dependencies]
         self.max_body_bytes = (route.max_body_size or MAX_BODY_BYTES) if route.body_field else 0
         self.status = route.status_code or 200
+        self.headers = [] if is_public else PRIVATE
         self.has_content = route.response_field is not None
         functions = [self.function, *[function for _, function in self.dependencies]]
         self.takes_response = any(function.response_name for function in functions)
@@ -237,7 +248,7 @@ class _Call:
             headers = [(b"content-length", b"%d" % len(content)), (b"content-type", b"application/json")]
         status = self.operation.status
         if self.added is None:
-            return _JSON(status, headers + PRIVATE, content)
+            return _JSON(status, headers + self.operation.headers, content)
         return _JSON(self.added.status_code or status, headers + self.added.raw_headers, content)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from inspect import iscoroutinefunction
+from inspect import iscoroutinefunction, signature
 from types import UnionType
 from typing import Any, Union, cast, get_args, get_origin
 
@@ -30,10 +30,12 @@ _FILTERS = {
 }
 
 
-def reasons_against(route: RouteContext) -> Iterator[str]:
+def reasons_against(route: RouteContext, *, takes_arguments: bool) -> Iterator[str]:
     """Yields each reason why the engine cannot serve `route` as FastAPI would."""
     dependant: Dependant = route.dependant
     yield from _unsupported_in(dependant)
+    if not takes_arguments and signature(cast("Callable[..., Any]", route.endpoint)).parameters:
+        yield "is public and takes arguments"
     for dependency in dependant.dependencies:
         name = dependency.name
         if name is None:
