@@ -38,7 +38,7 @@ def measure(  # noqa: PLR0913, PLR0917 - each argument is one condition of the m
     server, database = cpu_seconds(running.pid), cpu_seconds(postgres.pid)
     result = load.run(workload, running.url, users, seconds, connections)
     # The server still works on the requests that were in flight when the time was up.
-    server, database = _when_idle(running.pid) - server, cpu_seconds(postgres.pid) - database
+    server, database = when_idle(running.pid) - server, cpu_seconds(postgres.pid) - database
     per_request = 1000 / result.sent
     return Cost(
         requests=result.sent,
@@ -51,7 +51,7 @@ def measure(  # noqa: PLR0913, PLR0917 - each argument is one condition of the m
     )
 
 
-def _when_idle(pid: int) -> float:
+def when_idle(pid: int) -> float:
     """Returns the CPU time once it has stopped growing, or after five seconds."""
     used = cpu_seconds(pid)
     for _ in range(POLLS):

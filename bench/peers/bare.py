@@ -1,8 +1,8 @@
 """Bare ASGI on asyncpg: about the least work that Python can do for these responses, as an upper limit to compare with.
 
 There is no framework: routing and validation are written by hand, and orjson writes the JSON. It runs Taskwell's own
-statements on a stack of twenty connections, and caches verified tokens as Taskwell does. It has no request ids, no log,
-no limits and no helpful errors.
+statements on a stack of twenty connections, sends the same headers, and caches verified tokens as Taskwell does. It has
+no log, no conditional requests, no limits and no helpful errors.
 """
 
 import asyncio
@@ -10,9 +10,10 @@ import json
 import os
 import time
 from collections.abc import Awaitable, Callable
+from hashlib import blake2s
 from operator import itemgetter
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 from uuid import uuid4
 
 import asyncpg
@@ -25,8 +26,10 @@ TASK = ("id", "user_id", "title", "description", "complete", "created_at", "upda
 MAX_TITLE = 200
 MAX_DESCRIPTION = 1000
 MAX_LIMIT = 1000
+PRIVATE = [(b"cache-control", b"private, no-cache"), (b"vary", b"Authorization")]
 
-Answer = tuple[int, object]
+Headers = list[tuple[bytes, bytes]]
+Answer = tuple[int, object, Headers]
 Values = dict[str, Any]
 
 
@@ -115,7 +118,10 @@ async def list_tasks(values: Values, query: bytes) -> Answer:
     if not (1 <= values["limit"] <= MAX_LIMIT and values["offset"] >= 0):
         raise Refused(422)
     rows = await fetch("list_tasks", values)
-    return 200, {"tasks": [members(row) for row in rows if row["id"] is not None], "count": rows[0]["count"]}
+    state = rows[0]
+    etag = f'W/"{state["revision"]}-{state["epoch"]}-{blake2s(query, digest_size=8).hexdigest() if query else "all"}"'
+    tasks = [members(row) for row in rows if row["id"] is not None]
+    return 200, {"tasks": tasks, "count": state["count"]}, [*PRIVATE, (b"etag", etag.encode())]
 
 
 async def create_task(values: Values, body: bytes) -> Answer:
@@ -123,24 +129,31 @@ async def create_task(values: Values, body: bytes) -> Answer:
     if "title" not in values:
         raise Refused(422)
     (row,) = await fetch("create_task", values)
-    return 201, members(row)
+    location = f"/api/{quote(row['user_id'])}/tasks/{row['id']}"
+    return 201, members(row), [*written(row), (b"location", location.encode())]
 
 
 async def get_task(values: Values) -> Answer:
-    return 200, await the_one("get_task", values)
+    row = await the_one("get_task", values)
+    return 200, members(row), [*PRIVATE, (b"etag", b'"%d"' % row["revision"])]
 
 
 async def patch_task(values: Values, body: bytes) -> Answer:
     changes = checked(body)
     values |= {"title": None, "description": None, "complete": None, **changes}
-    return 200, await the_one("change_task", values | {"sets_description": "description" in changes})
+    row = await the_one("change_task", values | {"sets_description": "description" in changes})
+    return 200, members(row), written(row)
 
 
-async def the_one(name: str, values: Values) -> Values:
+async def the_one(name: str, values: Values) -> asyncpg.Record:
     rows = await fetch(name, values)
     if not rows or rows[0]["id"] is None:
         raise Refused(404)
-    return members(rows[0])
+    return rows[0]
+
+
+def written(row: asyncpg.Record) -> Headers:
+    return [*PRIVATE, (b"etag", b'"%d"' % row["revision"]), (b"taskwell-revision", b"%d" % row["revision"])]
 
 
 def checked(body: bytes) -> Values:
@@ -169,7 +182,7 @@ def checked(body: bytes) -> Values:
 async def answer(scope: Values, receive: Callable[[], Awaitable[Values]]) -> Answer:
     path: str = scope["path"]
     if path == "/health":
-        return 200, {"status": "ok"}
+        return 200, {"status": "ok"}, []
     match path.split("/"):
         case ["", "api", user, "tasks", *task_id] if len(task_id) <= 1:
             pass
@@ -212,10 +225,15 @@ async def app(
         await send({"type": "lifespan.shutdown.complete"})
         return
     try:
-        status, content = await answer(scope, receive)
+        status, content, headers = await answer(scope, receive)
     except Refused as refused:
-        status, content = refused.status, {"detail": "refused"}
+        status, content, headers = refused.status, {"detail": "refused"}, []
     body = orjson.dumps(content, option=orjson.OPT_UTC_Z)
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    headers += [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-request-id", uuid4().hex.encode()),
+        (b"x-content-type-options", b"nosniff"),
+    ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
