@@ -21,6 +21,7 @@ from taskwell.http.body import BodyReader
 from taskwell.http.endpoint import Endpoint, EndpointEngine, Public, UnsupportedRouteError
 from taskwell.http.error_responses import handle_error, handle_validation_error
 from taskwell.http.limits import InFlight
+from taskwell.state import FromState
 
 Json = dict[str, Any]
 
@@ -53,8 +54,10 @@ class EverythingSupported:
         router = APIRouter(prefix="/things", route_class=route_class)
 
         @router.get("/{number}")
-        async def get(number: int, user: Annotated[str, Depends(current_user)]) -> Item:
-            return {"name": user, "number": number}
+        async def get(
+            number: int, user: Annotated[str, Depends(current_user)], place: Annotated[str, Depends(FromState("place"))]
+        ) -> Item:
+            return {"name": f"{user} in {place}", "number": number}
 
         @router.get("")
         async def search(
@@ -104,7 +107,7 @@ class App(FastAPI):
     front: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["state"] = {"request_id": "the-id"}
+        scope["state"] = {"request_id": "the-id", "place": "Oslo"}
         await (self.front or super().__call__)(scope, receive, send)
 
 

@@ -25,7 +25,7 @@ def test_each_task_is_cancelled_when_its_own_time_is_up() -> None:
         return await asyncio.gather(*map(cancelled_after, (0, 0.05, 0.1, 0.5)))
 
     assert all(0.19 < seconds < 0.4 for seconds in asyncio.run(main()))
-    assert len(deadline) == 0
+    assert len(deadline.ends) == 0
 
 
 def test_work_that_ends_in_time_is_not_cancelled() -> None:
@@ -33,7 +33,7 @@ def test_work_that_ends_in_time_is_not_cancelled() -> None:
         deadline = Deadline(1.5, TimeoutError)
         # The first one's timer fires while the last one is at work.
         done = [await deadline.run(asyncio.sleep(0.54, number)) for number in range(4)]
-        assert len(deadline) == 0
+        assert len(deadline.ends) == 0
         await asyncio.sleep(1.6)
         return done
 
@@ -45,11 +45,11 @@ def test_a_task_that_others_cancel_stays_cancelled() -> None:
         deadline = Deadline(0.1, TimeoutError)
         task = asyncio.create_task(deadline.run(asyncio.sleep(10)))
         await asyncio.sleep(0)
-        assert len(deadline) == 1
+        assert len(deadline.ends) == 1
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert len(deadline) == 0
+        assert len(deadline.ends) == 0
 
         # Both cancel it at the same time.
         async def stubborn() -> None:

@@ -347,8 +347,7 @@ def test_a_response_header_cannot_hold_a_line_break() -> None:
     class Connection:
         default_headers: ClassVar[list[tuple[bytes, bytes]]] = []
         is_last = False
-
-        async def drain(self) -> None: ...
+        is_full = False
 
     scope = {"method": "GET", "http_version": "1.1"}
     exchange = Exchange(cast("Any", Connection()), scope, keep_alive=True, expects_continue=False)

@@ -14,6 +14,7 @@ from taskwell.auth.keys import KeysUnavailable
 from taskwell.auth.scopes import READ, WRITE
 from taskwell.auth.tokens import Cause, Identity, InvalidToken, UserId, Verifier
 from taskwell.errors import AuthForbidden, AuthInvalid, AuthMissing, AuthUnavailable, InsufficientScope, Problem
+from taskwell.state import InState
 
 _READING_METHODS = ("GET", "HEAD")
 
@@ -122,9 +123,10 @@ def _bearer_token(headers: RawHeaders) -> str:
     return token
 
 
-class _Bearer(SecurityBase):
+class _Bearer(SecurityBase, InState):
     """Describes the authentication in OpenAPI, and injects the owner that `Authenticator` stored."""
 
+    state_name = "owner"
     scheme_name = "bearer"
     model = HTTPBearer(
         bearerFormat="JWT",
@@ -146,7 +148,7 @@ class _Bearer(SecurityBase):
         ],
     ) -> UserId:
         del user_id  # declared for OpenAPI; `Authenticator` has already compared it
-        return UserId(request.scope["state"]["owner"])
+        return UserId(request.scope["state"][self.state_name])
 
 
 Owner = Annotated[UserId, Security(_Bearer())]

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 from urllib.parse import parse_qsl
 
 import orjson
@@ -39,6 +40,7 @@ from taskwell.http.error_responses import (
 from taskwell.http.limits import InFlight
 from taskwell.http.rate_limits import RateLimits
 from taskwell.http.unsupported import reasons_against
+from taskwell.state import InState
 
 PRIVATE = [(b"cache-control", b"private, no-cache"), (b"vary", b"Authorization")]
 """Headers of every response that holds a user's data, unless the function sets them."""
@@ -180,7 +182,13 @@ class _Operation:
         for reason in reasons_against(route, takes_arguments=not is_public):
             raise UnsupportedRouteError(f"{'/'.join(sorted(route.methods or ()))} {route.path}: {reason}")
         self.function = Function(dependant)
-        self.dependencies = [(str(one.name), Function(one)) for one in dependant.dependencies]
+        self.from_state: list[tuple[str, str]] = []
+        self.dependencies: list[tuple[str, Function]] = []
+        for one in dependant.dependencies:
+            if isinstance(cast("object", one.call), InState):
+                self.from_state.append((str(one.name), cast("InState", one.call).state_name))
+            else:
+                self.dependencies.append((str(one.name), Function(one)))
         self.max_body_bytes = (route.max_body_size or MAX_BODY_BYTES) if route.body_field else 0
         self.status = route.status_code or 200
         self.headers = [] if is_public else PRIVATE
@@ -204,6 +212,8 @@ class _Operation:
             for name, function in self.dependencies
         ]
         arguments = self.function.arguments(request, query, body, response, errors)
+        for name, key in self.from_state:
+            arguments[name] = request.scope["state"][key]
         if errors:
             raise invalid_request(errors)
         return _Call(self, dependencies, arguments, response)

@@ -29,14 +29,11 @@ class Deadline:
         self._seconds = seconds
         self._error = error
         # In the order in which they expire.
-        self._ends: dict[asyncio.Task[object], float] = {}
+        self.ends: dict[asyncio.Task[object], float] = {}
+        """The tasks that are waiting, and when each of them expires."""
         self._expired: set[asyncio.Task[object]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-
-    def __len__(self) -> int:
-        """Returns the number of tasks that are waiting."""
-        return len(self._ends)
 
     async def run(self, work: Awaitable[T]) -> T:
         """Awaits `work`. After `seconds`, cancels it, waits until it has ended, and raises the error."""
@@ -44,7 +41,7 @@ class Deadline:
         # 3.12.
         loop = self._loop = self._loop or asyncio.get_running_loop()
         task = cast("asyncio.Task[object]", asyncio.current_task(loop))
-        self._ends[task] = end = loop.time() + self._seconds
+        self.ends[task] = end = loop.time() + self._seconds
         if self._timer is None:
             self._timer = loop.call_at(end, self._cancel_expired, loop)
         try:
@@ -55,7 +52,7 @@ class Deadline:
                 raise self._error() from None
             raise
         finally:
-            del self._ends[task]
+            del self.ends[task]
             if task in self._expired:
                 self._expired.remove(task)
                 task.uncancel()
@@ -63,7 +60,7 @@ class Deadline:
     def _cancel_expired(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
         now = loop.time()
-        for task, end in self._ends.items():
+        for task, end in self.ends.items():
             if end > now:
                 self._timer = loop.call_at(end, self._cancel_expired, loop)
                 break
@@ -112,7 +109,7 @@ class InFlight:
 
     def __len__(self) -> int:
         """Returns the number of requests in flight."""
-        return len(self._deadline)
+        return len(self._deadline.ends)
 
     def require_capacity(self) -> None:
         """Sheds the request if `maximum` requests are in flight.
@@ -122,7 +119,8 @@ class InFlight:
         Raises:
             LoadShed: there is no capacity.
         """
-        if len(self) < self._maximum:
+        # Not `len(self)`, because each request comes here twice.
+        if len(self._deadline.ends) < self._maximum:
             return
         self.shed.add()
         raise LoadShed

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, aclosing
 from typing import Annotated, TypedDict
 
-from fastapi import Depends, Request
+from fastapi import Depends
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -15,6 +15,7 @@ from taskwell.auth.tokens import UserId
 from taskwell.errors import LoadShed, Problem, RateLimited
 from taskwell.http.error_responses import MAX_LOGGED_CAUSE, printable
 from taskwell.http.limits import Tally
+from taskwell.state import FromState
 from taskwell.telemetry.requests import name_of
 
 RETRY_SECONDS = 5
@@ -81,12 +82,7 @@ class State(TypedDict):
     streams: StreamLimits
 
 
-async def _limits(request: Request) -> StreamLimits:
-    state: State = request.scope["state"]
-    return state["streams"]
-
-
-Streams = Annotated[StreamLimits, Depends(_limits)]
+Streams = Annotated[StreamLimits, Depends(FromState("streams"))]
 
 
 class Stream(Response):

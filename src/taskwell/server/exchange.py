@@ -36,6 +36,11 @@ class Connection(Protocol):
         """Sends `data`."""
         ...
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the client must read before more can be sent."""
+        ...
+
     async def drain(self) -> None:
         """Waits until the client has read enough for more to be sent, or is gone."""
         ...
@@ -164,7 +169,8 @@ class Exchange:
             ClientDisconnect: the client is gone.
             RuntimeError: the message is not allowed after the messages before it, or the response is malformed.
         """
-        await self._wait_for_room()
+        if self._connection.is_full or self._is_gone:
+            await self._wait_for_room()
         if message["type"] == "http.response.start" and not self.status:
             self._start(message["status"], message["headers"])
         elif message["type"] == "http.response.body" and self.status and not self.is_complete:

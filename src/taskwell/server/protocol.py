@@ -425,6 +425,11 @@ class HTTPProtocol(asyncio.Protocol):
         if not self._transport.is_closing():
             self._transport.write(data)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the client must read before more can be sent."""
+        return self._writable is not None
+
     async def drain(self) -> None:
         """Waits until the client has read enough for more to be sent, or is gone."""
         while self._writable:

@@ -19,6 +19,7 @@ from taskwell.database.failures import within
 from taskwell.http.endpoint import Endpoint
 from taskwell.http.limits import REQUEST_SECONDS
 from taskwell.http.streams import Stream, Streams
+from taskwell.state import FromState
 from taskwell.tasks import openapi
 from taskwell.tasks.live import LiveChanges, Subscription, events_of, notice
 from taskwell.tasks.repository import StoredChanges, TaskRepository
@@ -132,11 +133,6 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-async def _live(request: Request) -> LiveChanges:
-    state: State = request.scope["state"]
-    return state["live"]
-
-
 async def _access(request: Request) -> Access:
     state: State = request.scope["state"]
     return Access(state["verifier"], request.scope["headers"])
@@ -163,7 +159,7 @@ LastEventId = Annotated[
 async def stream_events(
     owner: Owner,
     tasks: Tasks,
-    live: Annotated[LiveChanges, Depends(_live)],
+    live: Annotated[LiveChanges, Depends(FromState("live"))],
     streams: Streams,
     access: Annotated[Access, Depends(_access)],
     last_event_id: LastEventId = None,

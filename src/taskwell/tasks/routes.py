@@ -18,6 +18,7 @@ from taskwell.http.conditions import (
 from taskwell.http.endpoint import Endpoint, add_header
 from taskwell.http.parameters import RowId
 from taskwell.http.segments import path_segment, public_path
+from taskwell.state import FromState
 from taskwell.tasks import openapi
 from taskwell.tasks.listing import Listed
 from taskwell.tasks.repository import Created, Stored, TaskRepository
@@ -34,11 +35,6 @@ class State(TypedDict):
 router = APIRouter(prefix="/api/{user_id:segment}/tasks", tags=["tasks"], route_class=Endpoint)
 
 
-async def _repository(request: Request) -> TaskRepository:
-    state: State = request.scope["state"]
-    return state["tasks"]
-
-
 async def _precondition(
     request: Request, if_match: IfMatch = None, if_none_match: IfNoneMatchOnWrite = None
 ) -> Precondition:
@@ -46,7 +42,7 @@ async def _precondition(
     return precondition(if_match, if_none_match, required=state["require_if_match"])
 
 
-Tasks = Annotated[TaskRepository, Depends(_repository)]
+Tasks = Annotated[TaskRepository, Depends(FromState("tasks"))]
 IfUnchanged = Annotated[Precondition, Depends(_precondition)]
 TaskId = Annotated[RowId, Path(description="The ID of the task.")]
 
