@@ -20,6 +20,7 @@ PAGES = [
     "settings",
     "better-auth",
     "deploy",
+    "platforms",
     "operations",
     "telemetry",
     "performance",

@@ -14,7 +14,9 @@ from urllib.parse import quote, urlsplit
 import httpx2
 import pytest
 
+from support import caddy, nginx
 from support.browser import run_scenario
+from support.caddy import Caddy
 from support.nginx import Nginx
 from support.problem import assert_problem, assert_problem_details
 from support.process import Server, production, run, serving
@@ -22,9 +24,10 @@ from support.service import SECRET, Client, Service, running, sign, use_every_en
 from taskwell.errors import SettingsError
 from taskwell.settings import Settings
 
-OPERATIONS = (Path(__file__).parents[1] / "docs/operations.md").read_text(encoding="utf-8")
-(PASSES_ON,) = re.findall(r"```nginx\n(.*?)```", OPERATIONS, re.DOTALL)
-REMOVES = PASSES_ON.replace(":8000;", ":8000/;")
+# As docs/operations.md says.
+PASSES_ON = nginx.SITE.replace("location / {", "location /prefix/ {")
+REMOVES = PASSES_ON.replace("proxy_pass http://taskwell;", "proxy_pass http://taskwell/;")
+OF_CADDY = caddy.SITE.replace("reverse_proxy ", "reverse_proxy /prefix/* ")
 
 # The client and the proxy are on one machine, so the client needs another loopback address to be told from the proxy.
 CLIENT = "127.0.0.9"
@@ -46,18 +49,18 @@ def server(new_migrated_url: MakeDatabase, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="module", params=[PASSES_ON, REMOVES], ids=["passes the prefix on", "removes the prefix"])
-def nginx(request: pytest.FixtureRequest, server: Server) -> Iterator[Nginx]:
+def proxy(request: pytest.FixtureRequest, server: Server) -> Iterator[Nginx]:
     """An nginx in front of it, configured as the documentation says."""
-    nginx = Nginx(request.param.replace("http://127.0.0.1:8000", server.url))
-    yield nginx
-    nginx.stop()
+    proxy = Nginx(server.url, site=request.param)
+    yield proxy
+    proxy.stop()
 
 
 @pytest.fixture
-def http(nginx: Nginx) -> Iterator[httpx2.Client]:
+def http(proxy: Nginx) -> Iterator[httpx2.Client]:
     """A client of the proxy."""
     transport = httpx2.HTTPTransport(local_address=CLIENT)
-    with httpx2.Client(base_url=f"{nginx.url}/prefix", transport=transport, timeout=15) as http:
+    with httpx2.Client(base_url=f"{proxy.url}/prefix", transport=transport, timeout=15) as http:
         yield http
 
 
@@ -69,8 +72,8 @@ class PrefixedClient(Client):
         return f"/prefix/api/{quote(self.user, safe='')}/tasks"
 
 
-def test_the_location_of_a_new_task_leads_to_it(nginx: Nginx) -> None:
-    with httpx2.Client(base_url=nginx.url, timeout=15) as http:
+def test_the_location_of_a_new_task_leads_to_it(proxy: Nginx) -> None:
+    with httpx2.Client(base_url=proxy.url, timeout=15) as http:
         user = PrefixedClient(http)
         created = user.request("POST", json={"title": "Buy milk"})
         assert created.status_code == 201
@@ -80,14 +83,17 @@ def test_the_location_of_a_new_task_leads_to_it(nginx: Nginx) -> None:
         use_every_endpoint(user)
 
 
-def test_a_user_id_with_a_slash_survives_a_proxy_that_passes_the_prefix_on(server: Server) -> None:
-    nginx = Nginx(PASSES_ON.replace("http://127.0.0.1:8000", server.url))
-    with httpx2.Client(base_url=nginx.url, timeout=15) as http:
+@pytest.mark.parametrize(("proxies", "site"), [(Nginx, PASSES_ON), (Caddy, OF_CADDY)])
+def test_a_user_id_with_a_slash_survives_a_proxy_that_passes_the_prefix_on(
+    proxies: type[Nginx | Caddy], site: str, server: Server
+) -> None:
+    proxy = proxies(server.url, site=site)
+    with httpx2.Client(base_url=proxy.url, timeout=15) as http:
         user = PrefixedClient(http, "a/b")
         created = user.request("POST", json={"title": "Buy milk"})
         assert created.headers["location"] == f"/prefix/api/a%2Fb/tasks/{created.json()['id']}"
         assert user.request("GET", created.headers["location"]).json() == created.json()
-    nginx.stop()
+    proxy.stop()
 
 
 def test_the_documentation_is_right_under_the_prefix(http: httpx2.Client) -> None:
@@ -106,18 +112,18 @@ def test_the_documentation_is_right_under_the_prefix(http: httpx2.Client) -> Non
 
 
 @pytest.mark.slow
-def test_a_developer_tries_the_api_out_behind_the_prefix(nginx: Nginx) -> None:
-    seen = run_scenario("prefix.mjs", url=f"{nginx.url}/prefix")
+def test_a_developer_tries_the_api_out_behind_the_prefix(proxy: Nginx) -> None:
+    seen = run_scenario("prefix.mjs", url=f"{proxy.url}/prefix")
     assert seen["complaints"] == []
     assert seen["status"] == "200"
-    assert f"{nginx.url}/prefix/health" in seen["requested"]
-    assert seen["download"] == f"{nginx.url}/prefix/openapi.json"
+    assert f"{proxy.url}/prefix/health" in seen["requested"]
+    assert seen["download"] == f"{proxy.url}/prefix/openapi.json"
     own = [url for url in seen["requested"] if not url.startswith(("data:", "blob:"))]
-    assert [url for url in own if not url.startswith(f"{nginx.url}/prefix/")] == []
+    assert [url for url in own if not url.startswith(f"{proxy.url}/prefix/")] == []
 
 
-def test_the_type_of_an_error_leads_to_its_page(nginx: Nginx) -> None:
-    with httpx2.Client(base_url=nginx.url, timeout=15) as http:
+def test_the_type_of_an_error_leads_to_its_page(proxy: Nginx) -> None:
+    with httpx2.Client(base_url=proxy.url, timeout=15) as http:
         response = http.get("/prefix/docs/assets/nonsense", headers={"Accept": "application/problem+json"})
         problem = assert_problem_details(response, 404, "NOT_FOUND", root_path="/prefix")
         page = http.get(problem["type"])
@@ -217,30 +223,19 @@ def test_unusable_options_stop_the_start_with_the_reason(tmp_path: Path) -> None
 # --- the client's address
 
 
-def _line_of(request_id: str, logger: str, server: Server) -> str:
-    """Returns the line of a logger about a request. The access log is written every tenth of a second."""
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        for line in server.log.read_text().splitlines():
-            if f" {logger} request_id={request_id} " in line:
-                return line
-        time.sleep(0.02)
-    raise AssertionError(f"no line of {logger} about {request_id}")
-
-
 def test_the_log_has_the_address_that_the_proxy_reports(http: httpx2.Client, server: Server) -> None:
     spoofed = {"X-Forwarded-For": "6.6.6.6, 127.0.0.1", "Forwarded": "for=6.6.6.6"}
     for headers in ({}, spoofed):
         response = http.get("/api/alice/tasks", headers=headers)
         request_id = response.headers["x-request-id"]
         for logger in ("taskwell.access", "taskwell.problems"):
-            line = _line_of(request_id, logger, server)
+            line = server.line_about(request_id, logger)
             assert f"client={CLIENT} GET " in line
             assert "/api/alice/tasks 401" in line
     # Nobody trusts the service's own client.
     direct = server.http.get("/health", headers={"X-Request-ID": "direct", "Forwarded": "for=127.0.0.1, for=unknown"})
     assert direct.status_code == 200
-    assert "client=127.0.0.1 GET /health 200" in _line_of("direct", "taskwell.access", server)
+    assert "client=127.0.0.1 GET /health 200" in server.line_about("direct", "taskwell.access")
 
 
 TRUSTED = "127.0.0.1, 10.0.0.0/8,2001:db8:1::/48 ,192.0.2.7"
@@ -385,8 +380,8 @@ def test_a_socket_for_ipv6_and_ipv4_knows_a_proxy_with_ipv4(new_migrated_url: Ma
         url = f"http://127.0.0.1:{urlsplit(server.url).port}/health"
         for request_id, headers in {"plain": {}, "reported": {"X-Forwarded-For": "203.0.113.7"}}.items():
             assert httpx2.get(url, headers={"X-Request-ID": request_id, **headers}).status_code == 200
-        assert "client=127.0.0.1 GET" in _line_of("plain", "taskwell.access", server)
-        assert "client=203.0.113.7 GET" in _line_of("reported", "taskwell.access", server)
+        assert "client=127.0.0.1 GET" in server.line_about("plain", "taskwell.access")
+        assert "client=203.0.113.7 GET" in server.line_about("reported", "taskwell.access")
 
 
 # --- the lines of the log

@@ -65,6 +65,16 @@ class Server:
         self.process.send_signal(number)
         return self.process.wait(WAIT_SECONDS)
 
+    def line_about(self, request_id: str, logger: str) -> str:
+        """Returns the line of a logger about a request. The access log is written every tenth of a second."""
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            for line in self.log.read_text().splitlines():
+                if f" {logger} request_id={request_id} " in line:
+                    return line
+            time.sleep(0.02)
+        raise AssertionError(f"no line of {logger} about {request_id}")
+
 
 @contextmanager
 def serving(folder: Path, *arguments: str, **settings: str) -> Iterator[Server]:

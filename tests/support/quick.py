@@ -11,7 +11,10 @@ import pytest
 
 from support.servers import ENVIRONMENT, WANTED
 
-STARTERS = ("better_auth", "browser", "nginx", "npm", "pgbouncer", "postgres", "process", "prometheus", "redis", "site")
+STARTERS = (
+    *("better_auth", "browser", "caddy", "nginx", "npm", "pgbouncer", "postgres", "process", "prometheus", "redis"),
+    "site",
+)
 """Modules of `support` that start programs."""
 
 
