@@ -1,0 +1,69 @@
+// A copy that stays up to date: what has changed, and then what happens.
+
+import { sleep } from "./abort.js";
+import { changesSince, type Changes, type SyncOptions } from "./changes.js";
+import { StreamsUnsupported } from "./errors.js";
+import { eventsSince, type TaskEvent } from "./events.js";
+import type { Transport } from "./request.js";
+import { isTransient, pause } from "./retry.js";
+
+/** Writes often come together. */
+const GATHER_MILLISECONDS = 50;
+/** How often to ask for changes where there are no streams. */
+const POLL_MILLISECONDS = 30_000;
+
+/**
+ * Yields all changes since a checkpoint, and then those that happen.
+ *
+ * An event is only the signal to ask for changes. So one piece of code changes the copy, and the revision of the copy is
+ * always known.
+ */
+export async function* watchFrom(transport: Transport, { since, signal }: SyncOptions): AsyncGenerator<Changes> {
+  // Events of changes that are in the copy already.
+  let known = new Set<string>();
+
+  async function* update() {
+    known = new Set();
+    for await (const changes of changesSince(transport, { since, signal })) {
+      since = changes.since;
+      if (!changes.reset && changes.tasks.length + changes.deleted.length === 0) continue;
+      for (const each of [...changes.tasks, ...changes.deleted]) known.add(versionOf(each));
+      yield changes;
+    }
+  }
+
+  let failures = 0;
+  for (let signals = transport.canStream ? eventsSince : polls; ; ) {
+    try {
+      yield* update();
+      for await (const event of signals(transport, { since, signal })) {
+        failures = 0;
+        if (isNews(event, known)) {
+          await sleep(GATHER_MILLISECONDS, signal);
+          yield* update();
+        }
+      }
+    } catch (error) {
+      if (error instanceof StreamsUnsupported) signals = polls;
+      else if (!isTransient(error)) throw error;
+      await sleep(pause(failures++, error), signal);
+    }
+  }
+}
+
+async function* polls(_: Transport, { signal }: SyncOptions): AsyncGenerator<undefined> {
+  for (;;) {
+    await sleep(POLL_MILLISECONDS, signal);
+    yield undefined;
+  }
+}
+
+function isNews(event: TaskEvent | undefined, known: Set<string>): boolean {
+  if (event?.type === "task") return !known.has(versionOf(event.task));
+  if (event?.type === "deleted") return !known.has(versionOf(event.deleted));
+  return event === undefined;
+}
+
+function versionOf({ id, etag, deleted_at }: { id: number; etag?: string; deleted_at?: string }): string {
+  return `${id} ${etag ?? deleted_at}`;
+}
