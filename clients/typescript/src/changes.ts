@@ -34,9 +34,13 @@ export async function* changesSince({ send }: Transport, { since, signal }: Sync
       since = changes.since;
       hasMore = has_more;
     } catch (error) {
-      // The account was erased, or a backup was restored.
-      if (!(since && error instanceof ApiError && error.code === "GONE")) throw error;
+      if (!(since && isGone(error))) throw error;
       since = null;
     }
   }
+}
+
+/** Tells whether a checkpoint is not valid any more: the account was erased, or a backup was restored. */
+export function isGone(error: unknown): boolean {
+  return error instanceof ApiError && error.code === "GONE";
 }

@@ -1,7 +1,7 @@
 // A copy that stays up to date: what has changed, and then what happens.
 
 import { sleep } from "./abort.js";
-import { changesSince, type Changes, type SyncOptions } from "./changes.js";
+import { changesSince, isGone, type Changes, type SyncOptions } from "./changes.js";
 import { StreamsUnsupported } from "./errors.js";
 import { eventsSince, type TaskEvent } from "./events.js";
 import type { Transport } from "./request.js";
@@ -45,7 +45,8 @@ export async function* watchFrom(transport: Transport, { since, signal }: SyncOp
       }
     } catch (error) {
       if (error instanceof StreamsUnsupported) signals = polls;
-      else if (!isTransient(error)) throw error;
+      // After `isGone`, the update begins anew.
+      else if (!isTransient(error) && !isGone(error)) throw error;
       await sleep(pause(failures++, error), signal);
     }
   }
