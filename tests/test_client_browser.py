@@ -23,7 +23,13 @@ def test_a_page_watches_the_tasks_of_the_user_who_is_signed_in(
         "alice": ["changed by alice"],
         "late": "UserChanged",
         "bob": ["of bob"],
-        # One for nobody, one for Alice and one for Bob.
-        "tokens": 3,
+        "reactNative": {
+            "titles": [["Buy bread", "of bob"], ["Buy bread", "of bob"]],
+            "errors": ["PreconditionFailed", "StreamsUnsupported", "AbortError"],
+            "changes": 2,
+            "exported": 2,
+        },
+        # One for nobody, one for Alice, one for Bob, and one for the page that is like React Native.
+        "tokens": 4,
         "complaints": [],
     }

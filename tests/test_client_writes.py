@@ -147,6 +147,11 @@ def test_a_client_above_the_rate_limit_waits(new_database_url: Callable[[str], s
     assert seen["refusals"] > 0
 
 
+def test_a_client_waits_until_the_date_that_a_proxy_says(alice: Client, service: Service) -> None:
+    assert 1.5 < with_client("unavailable", alice.user, service.url)["waited"] < 10
+    assert alice.titles() == ["Buy milk"]
+
+
 def test_a_client_that_would_have_to_wait_for_hours_gets_the_error(new_database_url: Callable[[str], str]) -> None:
     with running("sqlite", DATABASE_URL=new_database_url("sqlite"), TASKWELL_RATE_LIMIT="1/day") as service:
         seen = with_client("limited", service.client().user, service.url)

@@ -140,6 +140,14 @@ await run({
     return { titles: tasks.map(({ title }) => title), refusals: seen.filter((each) => each.endsWith("429")).length };
   },
 
+  /** A proxy says a date. */
+  async unavailable(args) {
+    const date = new Date(Date.now() + 2500).toUTCString();
+    const responses = [new Response("<h1>Sorry</h1>", { status: 503, headers: { "Retry-After": date } })];
+    const client = clientOf(args, async (input, init) => responses.shift() ?? fetch(input, init));
+    return { waited: await seconds(() => client.create({ title: "Buy milk" })) };
+  },
+
   async limited(args) {
     const client = clientOf(args);
     await client.tasks().page();

@@ -100,7 +100,7 @@ class Program:
 @contextmanager
 def scenario(program: str, name: str, **arguments: object) -> Iterator[Program]:
     """Starts a scenario of a program of tests/client."""
-    command = ["node", installed() / "compiled" / f"{program}.js", name, json.dumps(arguments)]
+    command: list[str | Path] = ["node", installed() / "compiled" / f"{program}.js", name, json.dumps(arguments)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield Program(process)

@@ -1,8 +1,14 @@
 // AbortSignal.any and AbortSignal.timeout do the same, but React Native has neither.
 
 /** Waits, unless the signal ends the wait. */
-export function sleep(milliseconds: number, signal?: AbortSignal): Promise<void> {
-  return abortable(new Promise((resolve) => setTimeout(resolve, milliseconds)), signal);
+export async function sleep(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
+  let clock: ReturnType<typeof setTimeout> | undefined;
+  const end = new Promise<void>((resolve) => (clock = setTimeout(resolve, milliseconds)));
+  try {
+    await abortable(end, signal);
+  } finally {
+    clearTimeout(clock);
+  }
 }
 
 /** Waits for a promise that cannot be aborted itself. */

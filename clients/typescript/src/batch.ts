@@ -4,7 +4,7 @@ import { PreconditionFailed } from "./errors.js";
 import type { Transport } from "./request.js";
 import { newKey } from "./retry.js";
 import type { BatchResult, CallOptions, Operation } from "./types.js";
-import { hasAlready, revisionOf, sendable } from "./writes.js";
+import { hasAlready, revisionOf, sendable, whole } from "./writes.js";
 
 /** Applies 1 to 100 operations. */
 export async function applyBatch(
@@ -37,9 +37,10 @@ export function failedOperation({ violations }: { violations: { loc: readonly (s
 }
 
 function prepared(operation: Operation): Operation {
-  if (operation.op === "delete") return operation;
-  const key = operation.op === "create" ? { key: operation.key ?? newKey() } : {};
-  return { ...operation, ...key, task: sendable(operation.task) } as Operation;
+  if (operation.op === "create") return { key: newKey(), ...operation, task: sendable(operation.task) };
+  if (operation.op === "replace") return { ...operation, task: whole(operation.task) };
+  if (operation.op === "patch") return { ...operation, task: sendable(operation.task) };
+  return operation;
 }
 
 function isRepeatable(operation: Operation): boolean {

@@ -1,10 +1,9 @@
-import { linked } from "./abort.js";
 import { applyBatch } from "./batch.js";
 import { changesSince, type Changes, type SyncOptions } from "./changes.js";
-import { NetworkError } from "./errors.js";
 import { eventsSince, type TaskEvent } from "./events.js";
 import { listing, nextCursor, type Listing } from "./listing.js";
-import { asTaskwellError, transportOf, type Fetch } from "./request.js";
+import { transportOf, type Fetch } from "./request.js";
+import { retried } from "./retry.js";
 import { tokensOf, type Auth } from "./token.js";
 import type { BatchResult, CallOptions, Operation, Task, TaskQuery, TrashedTask, TrashQuery } from "./types.js";
 import { watchFrom } from "./watch.js";
@@ -49,7 +48,7 @@ export type TaskwellClient = Writes & {
 export function createClient({ url, auth, fetch }: ClientOptions): TaskwellClient {
   const tokens = tokensOf(auth);
   const transport = transportOf(url, tokens, fetch);
-  const { send, open } = transport;
+  const { send } = transport;
 
   return {
     ...writesOf(transport),
@@ -74,18 +73,10 @@ export function createClient({ url, auth, fetch }: ClientOptions): TaskwellClien
     events: (options = {}) => eventsSince(transport, options),
     watch: (options = {}) => watchFrom(transport, options),
 
-    async export({ format = "ndjson", signal } = {}) {
-      const link = linked(signal);
-      link.abortAfter(30_000, () => new NetworkError("the response took too long"));
-      try {
-        const headers = { Accept: EXPORT_TYPES[format] };
-        const { response } = await open("get", "/export", { headers }, link, { user: tokens.user() });
-        return response;
-      } catch (error) {
-        throw asTaskwellError(error, signal);
-      } finally {
-        link.stopClock();
-      }
+    export({ format = "ndjson", signal } = {}) {
+      const caller = { user: tokens.user() };
+      const headers = { Accept: EXPORT_TYPES[format] };
+      return retried(() => transport.start("/export", { headers, signal }, caller), { signal });
     },
 
     async erase(user, options = {}) {

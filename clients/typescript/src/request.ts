@@ -1,9 +1,9 @@
 // Sends requests for the user who is signed in, as often as necessary.
 
-import { abortable, linked, sleep, type Link } from "./abort.js";
-import { ApiError, errorOf, NetworkError, TaskwellError, UserChanged } from "./errors.js";
+import { abortable, linked, type Link } from "./abort.js";
+import { errorOf, NetworkError, TaskwellError, UserChanged } from "./errors.js";
 import { memory } from "./etags.js";
-import { isWorthAWait, mayBeCarriedOut, pause, RETRIES } from "./retry.js";
+import { retried } from "./retry.js";
 import type { Method, Path, Query, RequestBody, ResponseBody } from "./routes.js";
 import type { Grant, Tokens } from "./token.js";
 import type { CallOptions } from "./types.js";
@@ -47,6 +47,8 @@ export type Transport = {
     link: Link,
     caller: Caller,
   ): Promise<Opened>;
+  /** Sends a request once, and returns its response as soon as it begins. */
+  start(path: Path, call: Call, caller: Caller): Promise<Response>;
   tokens: Tokens;
   /** Whether responses can be read while they arrive. */
   canStream: boolean;
@@ -55,11 +57,18 @@ export type Transport = {
 export function transportOf(url: string, tokens: Tokens, customFetch: Fetch | undefined): Transport {
   const base = url.replace(/\/+$/, "");
   const responses = memory();
+  const isNative = "body" in Response.prototype;
   tokens.onForget(responses.clear);
+
+  function urlOf({ user }: Grant, path: string, { id, query }: Call): string {
+    const values = Object.entries(query ?? {}).filter(([, value]) => value !== undefined);
+    const text = values.map(([name, value]) => `${name}=${encoded(value)}`).join("&");
+    return `${base}/api/${encoded(user)}${path.replace("{task_id}", encoded(id))}${text && `?${text}`}`;
+  }
 
   async function exchange(grant: Grant, method: string, path: string, call: Call, link: Link): Promise<Response> {
     const { headers = {}, body } = call;
-    const target = `${base}/api/${encodeURIComponent(grant.user)}${below(path, call)}`;
+    const target = urlOf(grant, path, call);
     const known = method === "get" ? responses.recall(target) : undefined;
     const response = await (customFetch ?? fetch)(target, {
       method: method.toUpperCase(),
@@ -70,8 +79,9 @@ export function transportOf(url: string, tokens: Tokens, customFetch: Fetch | un
         Authorization: `Bearer ${grant.token}`,
       },
       ...(body ? { body: JSON.stringify(body) } : {}),
-      // Nothing of a user stays in the browser's cache. The memory does its work, and outlives the token.
-      cache: "no-store",
+      // Nothing of a user stays in the browser's cache. The memory does its work, and outlives the token. The fetch of
+      // React Native would add a parameter to the URL, which the service refuses.
+      ...(isNative ? { cache: "no-store" as const } : {}),
       signal: link.signal,
     });
     if (response.status === 304 && known) return new Response(known.text, { headers: known.headers });
@@ -103,15 +113,14 @@ export function transportOf(url: string, tokens: Tokens, customFetch: Fetch | un
   /** Sends a request once, and reads the response. */
   async function attempt(method: string, path: string, call: Call, caller: Caller): Promise<Answer<unknown>> {
     const link = linked(call.signal);
-    link.abortAfter(RESPONSE_MILLISECONDS, () => new NetworkError("the response took too long"));
+    link.abortAfter(RESPONSE_MILLISECONDS, tooLate);
     try {
       const { response, grant } = await open(method, path, call, link, caller);
       const { headers } = response;
       const text = await abortable(response.text(), link.signal);
       await abortable(tokens.confirm(grant), link.signal);
       const etag = headers.get("ETag");
-      const target = `${base}/api/${encodeURIComponent(grant.user)}${below(path, call)}`;
-      if (method === "get" && etag) responses.remember(target, { etag, text, headers });
+      if (method === "get" && etag) responses.remember(urlOf(grant, path, call), { etag, text, headers });
       return { body: text ? JSON.parse(text) : undefined, headers };
     } catch (error) {
       link.abort(error);
@@ -121,28 +130,30 @@ export function transportOf(url: string, tokens: Tokens, customFetch: Fetch | un
     }
   }
 
-  async function send(method: string, path: string, options: Options<Path, Method<Path>> = {}): Promise<Answer<never>> {
-    const { repeatable = true, signal } = options;
-    const caller: Caller = { user: tokens.user() };
-    let repeated = false;
-    for (let failures = 0; ; failures++) {
-      try {
-        return (await attempt(method, path, options, caller)) as Answer<never>;
-      } catch (error) {
-        if (error instanceof ApiError) error.repeated = repeated;
-        repeated ||= mayBeCarriedOut(error);
-        const isLast = failures === RETRIES || (repeated && !repeatable);
-        if (isLast || !isWorthAWait(error)) throw error;
-        await sleep(pause(failures, error), signal);
-      }
+  async function start(path: string, call: Call, caller: Caller): Promise<Response> {
+    const link = linked(call.signal);
+    link.abortAfter(RESPONSE_MILLISECONDS, tooLate);
+    try {
+      return (await open("get", path, call, link, caller)).response;
+    } catch (error) {
+      link.end();
+      throw asTaskwellError(error, call.signal);
+    } finally {
+      link.stopClock();
     }
+  }
+
+  function send(method: string, path: string, options: Options<Path, Method<Path>> = {}): Promise<Answer<unknown>> {
+    const caller: Caller = { user: tokens.user() };
+    return retried(() => attempt(method, path, options, caller), options);
   }
 
   return {
     send: send as Transport["send"],
     open: open as Transport["open"],
+    start,
     tokens,
-    canStream: customFetch !== undefined || "body" in Response.prototype,
+    canStream: customFetch !== undefined || isNative,
   };
 }
 
@@ -152,8 +163,10 @@ export function asTaskwellError(error: unknown, signal: AbortSignal | undefined)
   return new NetworkError("there was no whole response", { cause: error });
 }
 
-function below(path: string, { id, query }: Call): string {
-  const values = Object.entries(query ?? {}).filter(([, value]) => value !== undefined);
-  const text = values.map(([name, value]) => `${name}=${encodeURIComponent(String(value))}`).join("&");
-  return path.replace("{task_id}", String(id)) + (text && `?${text}`);
+function tooLate(): NetworkError {
+  return new NetworkError("the response took too long");
+}
+
+function encoded(value: unknown): string {
+  return encodeURIComponent(String(value));
 }

@@ -1,12 +1,14 @@
 // What may be sent again, and when.
 
+import { sleep } from "./abort.js";
 import { ApiError, NetworkError, TokenUnavailable } from "./errors.js";
 import type { ErrorCode } from "./types.js";
 
-export const RETRIES = 3;
+const RETRIES = 3;
 const FIRST_PAUSE_MILLISECONDS = 500;
 const MAX_PAUSE_MILLISECONDS = 16_000;
-const MAX_RETRY_AFTER_MILLISECONDS = 60_000;
+/** A call does not wait for longer. Its caller may. */
+const MAX_RETRY_AFTER_MILLISECONDS = 30_000;
 
 const NOT_CARRIED_OUT: ReadonlySet<ErrorCode | undefined> = new Set<ErrorCode>([
   "AUTH_UNAVAILABLE",
@@ -21,14 +23,33 @@ export function isTransient(error: unknown): boolean {
   return error instanceof NetworkError || error instanceof TokenUnavailable;
 }
 
-/** Tells whether to wait for the next attempt of a call. A call does not wait for minutes; its caller may. */
-export function isWorthAWait(error: unknown): boolean {
-  const retryAfter = error instanceof ApiError ? (error.retryAfterMilliseconds ?? 0) : 0;
-  return isTransient(error) && retryAfter <= MAX_RETRY_AFTER_MILLISECONDS;
+type RetryOptions = {
+  /** Whether the attempt may be carried out twice. */
+  repeatable?: boolean | undefined;
+  signal?: AbortSignal | undefined;
+};
+
+/** Calls `attempt` until it succeeds, or fails for good, or too often. */
+export async function retried<T>(
+  attempt: () => Promise<T>,
+  { repeatable = true, signal }: RetryOptions,
+): Promise<T> {
+  let repeated = false;
+  for (let failures = 0; ; failures++) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (error instanceof ApiError) error.repeated = repeated;
+      repeated ||= mayBeCarriedOut(error);
+      const isLast = failures === RETRIES || (repeated && !repeatable);
+      if (isLast || !isTransient(error) || retryAfterOf(error) > MAX_RETRY_AFTER_MILLISECONDS) throw error;
+      await sleep(pause(failures, error), signal);
+    }
+  }
 }
 
 /** Tells whether the service may have carried out the request that ended in this error. */
-export function mayBeCarriedOut(error: unknown): boolean {
+function mayBeCarriedOut(error: unknown): boolean {
   return !(error instanceof ApiError && NOT_CARRIED_OUT.has(error.code));
 }
 
@@ -40,8 +61,11 @@ export function mayBeCarriedOut(error: unknown): boolean {
 export function pause(failures: number, error?: unknown): number {
   const longest = Math.min(FIRST_PAUSE_MILLISECONDS * 2 ** failures, MAX_PAUSE_MILLISECONDS);
   const random = longest * (0.5 + Math.random() / 2);
-  const retryAfter = error instanceof ApiError ? error.retryAfterMilliseconds : undefined;
-  return retryAfter === undefined ? random : retryAfter + random / 2;
+  return Math.max(retryAfterOf(error) + random / 2, random);
+}
+
+function retryAfterOf(error: unknown): number {
+  return (error instanceof ApiError && error.retryAfterMilliseconds) || 0;
 }
 
 /** Returns a new Idempotency-Key. Store it with a task that is not sent yet, and it is created once. */

@@ -11,7 +11,7 @@ export async function* blocks(read: () => Promise<Uint8Array | undefined>): Asyn
     const lines = (rest + decoder.decode(part, { stream: true })).split("\n");
     rest = lines.pop() ?? "";
     for (const line of lines) {
-      const [, name = "", value = ""] = /^(\w*):? ?(.*?)\r?$/.exec(line) ?? [];
+      const [, name = "", value = ""] = /^(\w*):? ?(.*?)\r?$/s.exec(line) ?? [];
       if (name) block[name] = block[name] === undefined ? value : `${block[name]}\n${value}`;
       else if (!line.startsWith(":") && Object.keys(block).length > 0) {
         yield block;

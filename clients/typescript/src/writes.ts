@@ -73,7 +73,7 @@ export function writesOf({ send }: Transport): Writes {
     },
 
     replace(ref, task, options = {}) {
-      const body = sendable(task);
+      const body = whole(task);
       return change(ref, body, options, (call) => send("put", TASK, { ...call, body, ...options }));
     },
 
@@ -107,10 +107,19 @@ export function sendable<T extends TaskCreate | TaskUpdate | TaskPatch>(task: T)
   return members as unknown as T;
 }
 
+/** Returns all members of a replacement, so that it can be compared with a task. */
+export function whole(task: TaskUpdate): TaskUpdate {
+  return { description: null, ...sendable(task) };
+}
+
 /** Tells whether a task is as a write wants it. */
-export function hasAlready(task: Task, wanted: TaskPatch & { title?: string }): boolean {
-  const { title = task.title, description = task.description, complete = task.complete } = wanted;
-  return task.title === title.trim() && task.description === description && task.complete === complete;
+export function hasAlready(task: Task, wanted: TaskPatch): boolean {
+  const { title, description, complete } = wanted;
+  return (
+    (title === undefined || title.trim() === task.title) &&
+    (description === undefined || description === task.description) &&
+    (complete === undefined || complete === task.complete)
+  );
 }
 
 export function revisionOf({ headers }: Answer<unknown>): number {
