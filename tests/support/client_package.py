@@ -21,6 +21,7 @@ PACKAGE = ROOT / "clients" / "typescript"
 PROGRAMS = Path(__file__).parents[1] / "client"
 TOOLS = PACKAGE / "node_modules" / ".bin"
 FOLDER = PACKAGE / "node_modules" / ".installed-package"
+DOCUMENTS = ["clients/typescript/README.md", "docs/front-end.md"]
 WAIT_SECONDS = 60
 
 
@@ -34,7 +35,7 @@ def run(*command: str | Path, folder: Path) -> str:
 def installed() -> Path:
     """Returns a folder with the package, as `npm install` puts it there, and the compiled programs of tests/client.
 
-    It also has the code of the package's README, which is compiled too.
+    The code of the package's README and of docs/front-end.md is compiled, too.
     """
     require_packages(PACKAGE)
     require_packages(EXAMPLE)
@@ -50,7 +51,7 @@ def installed() -> Path:
 
 
 def _fingerprint() -> str:
-    files = [*PACKAGE.glob("src/*.ts"), *PACKAGE.glob("*.*"), *PROGRAMS.iterdir()]
+    files = [*PACKAGE.glob("src/*.ts"), *PACKAGE.glob("*.*"), *PROGRAMS.iterdir(), *map(ROOT.joinpath, DOCUMENTS)]
     return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()
 
 
@@ -67,8 +68,9 @@ def _build() -> None:
         shutil.copy(file, FOLDER)
     (FOLDER / "types").mkdir()
     (FOLDER / "types.ts").rename(FOLDER / "types" / "types.ts")
-    for number, code in enumerate(blocks("clients/typescript/README.md", "ts")):
-        (FOLDER / "types" / f"readme-{number}.ts").write_text(code, encoding="utf-8")
+    shown = [code for document in DOCUMENTS for code in blocks(document, "ts")]
+    for number, code in enumerate(shown):
+        (FOLDER / "types" / f"shown-{number}.ts").write_text(code, encoding="utf-8")
     (packages / "better-auth").symlink_to(EXAMPLE / "node_modules" / "better-auth", target_is_directory=True)
     run(TOOLS / "tsc", folder=FOLDER)
     # The declarations of Better Auth need packages that a front end does not have.
