@@ -93,6 +93,32 @@ def test_a_watched_copy_survives_a_restart_of_the_service_and_an_erasure(
             assert program.heard() == [["new"], 2]
 
 
+def test_a_watched_copy_asks_once_for_writes_that_come_together(alice: Client, service: Service) -> None:
+    assert with_client("watchMany", alice, service.url) == {"ended": "AbortError", "isCheap": True}
+
+
+@pytest.mark.slow
+def test_a_watched_copy_is_up_to_date_when_the_user_comes_back_after_a_while(
+    new_database_url: Callable[[str], str],
+) -> None:
+    database = new_database_url("postgres")
+    with (
+        running("postgres", DATABASE_URL=database, TASKWELL_EVENTS_IDLE_SECONDS="1") as service,
+        running("postgres", migrate=False, DATABASE_URL=database) as other_process,
+    ):
+        alice = other_process.client()
+        tokens = [sign(alice.user)]
+        with scenario("sync", "watch", url=service.url, user=alice.user, tokens=tokens) as program:
+            assert program.heard() == [[], 1]
+            # Longer than the stream needs to become idle.
+            time.sleep(4)
+            alice.create("first")
+            program.go_on()
+            assert program.heard() == [["first"], 1]
+            alice.create("second")
+            assert program.heard() == [["first", "second"], 1]
+
+
 @pytest.mark.slow
 def test_a_connection_that_died_silently_is_noticed(alice: Client, service: Service) -> None:
     with (

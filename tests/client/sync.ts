@@ -61,7 +61,12 @@ await run({
     return (await all(client.changes({ since }))).map(({ reset, tasks }) => [reset, tasks.length]);
   },
 
+  /** The test lets the user come back to the window. */
   async watch(args) {
+    const window = new EventTarget();
+    globalThis.addEventListener = window.addEventListener.bind(window);
+    globalThis.removeEventListener = window.removeEventListener.bind(window);
+    void told().then(() => window.dispatchEvent(new Event("focus")));
     const client = clientOf(args);
     const copy = copyOf();
     for await (const changes of client.watch()) {
@@ -69,6 +74,28 @@ await run({
       report([copy.titles(), copy.resets]);
     }
     return undefined;
+  },
+
+  async watchMany(args) {
+    let requests = 0;
+    const client = clientOf(args, (input, init) => {
+      requests += Number(String(input).includes("/changes"));
+      return fetch(input, init);
+    });
+    const copy = copyOf();
+    const controller = new AbortController();
+    const { signal } = controller;
+    const ended = failure(async () => {
+      for await (const changes of client.watch({ signal })) copy.apply(changes);
+    });
+    const write = () => Promise.all(Array.from({ length: 30 }, () => clientOf(args).create({ title: "one of many" })));
+    await write();
+    await write();
+    while (copy.titles().length < 60) await new Promise((resolve) => setTimeout(resolve, 50));
+    // The events of tasks that are in the copy already arrive, too.
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    controller.abort();
+    return { ended: await ended, isCheap: requests < 20 || requests };
   },
 
   async badCheckpoint(args) {

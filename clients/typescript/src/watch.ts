@@ -1,8 +1,8 @@
 // A copy that stays up to date: what has changed, and then what happens.
 
-import { sleep } from "./abort.js";
+import { linked, sleep } from "./abort.js";
 import { changesSince, isGone, type Changes, type SyncOptions } from "./changes.js";
-import { StreamsUnsupported } from "./errors.js";
+import { StreamsUnsupported, TaskwellError } from "./errors.js";
 import { eventsSince, type TaskEvent } from "./events.js";
 import type { Transport } from "./request.js";
 import { isTransient, pause } from "./retry.js";
@@ -11,6 +11,9 @@ import { isTransient, pause } from "./retry.js";
 const GATHER_MILLISECONDS = 50;
 /** How often to ask for changes where there are no streams. */
 const POLL_MILLISECONDS = 30_000;
+
+/** The user is back, or the device is online again. */
+class Returned extends TaskwellError {}
 
 /**
  * Yields all changes since a checkpoint, and then those that happen.
@@ -33,21 +36,32 @@ export async function* watchFrom(transport: Transport, { since, signal }: SyncOp
   }
 
   let failures = 0;
-  for (let signals = transport.canStream ? eventsSince : polls; ; ) {
+  let signals: typeof eventsSince | typeof polls = transport.canStream ? eventsSince : polls;
+  for (let milliseconds = 0; ; ) {
+    const turn = linked(signal);
+    let isResting = milliseconds > 0;
+    const unlisten = onReturn(() => isResting && turn.abort(new Returned("the user is back")));
     try {
+      await sleep(milliseconds, turn.signal);
+      isResting = false;
       yield* update();
-      for await (const event of signals(transport, { since, signal })) {
+      for await (const event of signals(transport, { since, signal: turn.signal })) {
         failures = 0;
+        // The service looks for changes less often now. A new connection makes it look again.
+        isResting = event?.type === "idle";
         if (isNews(event, known)) {
-          await sleep(GATHER_MILLISECONDS, signal);
+          await sleep(GATHER_MILLISECONDS, turn.signal);
           yield* update();
         }
       }
     } catch (error) {
       if (error instanceof StreamsUnsupported) signals = polls;
       // After `isGone`, the update begins anew.
-      else if (!isTransient(error) && !isGone(error)) throw error;
-      await sleep(pause(failures++, error), signal);
+      else if (!(error instanceof Returned) && !isTransient(error) && !isGone(error)) throw error;
+      milliseconds = error instanceof Returned ? 0 : pause(failures++, error);
+    } finally {
+      unlisten();
+      turn.end();
     }
   }
 }
@@ -57,6 +71,15 @@ async function* polls(_: Transport, { signal }: SyncOptions): AsyncGenerator<und
     await sleep(POLL_MILLISECONDS, signal);
     yield undefined;
   }
+}
+
+function onReturn(listener: () => void): () => void {
+  const names = ["focus", "online"];
+  // Only browsers have these events.
+  for (const name of names) globalThis.addEventListener?.(name, listener);
+  return () => {
+    for (const name of names) globalThis.removeEventListener?.(name, listener);
+  };
 }
 
 function isNews(event: TaskEvent | undefined, known: Set<string>): boolean {
