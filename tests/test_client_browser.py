@@ -18,6 +18,8 @@ def test_a_page_watches_the_tasks_of_the_user_who_is_signed_in(
         seen = run_scenario("package.mjs", app=origins.app, auth=origins.auth, api=origins.api, folder=str(folder))
     # The stream ends when it meets Bob, or before, when nobody is signed in.
     assert seen.pop("stream") in {"UserChanged", "SignedOut"}
+    # One for nobody, for Alice, for Bob, and for the page that is like React Native. The stream can need another one.
+    assert 4 <= seen.pop("tokens") <= 5
     assert seen == {
         "nobody": "SignedOut",
         "alice": ["changed by alice"],
@@ -29,7 +31,5 @@ def test_a_page_watches_the_tasks_of_the_user_who_is_signed_in(
             "changes": 2,
             "exported": 2,
         },
-        # One for nobody, one for Alice, one for Bob, and one for the page that is like React Native.
-        "tokens": 4,
         "complaints": [],
     }

@@ -37,7 +37,7 @@ def test_a_walk_through_the_changes_makes_a_whole_copy_and_begins_anew_after_an_
 
 
 def test_a_checkpoint_that_is_not_one_is_an_error(alice: Client, service: Service) -> None:
-    assert with_client("badCheckpoint", alice, service.url) == ["ApiError 422 VALIDATION_ERROR"] * 2
+    assert with_client("badCheckpoint", alice, service.url) == ["ApiError 422 VALIDATION_ERROR"] * 3
 
 
 def test_events_go_on_where_they_ended_when_the_token_expires_or_the_connection_breaks(

@@ -1,5 +1,5 @@
-// Runs one scenario with the installed client. The test gives its name and its arguments in JSON, and reads a line of JSON
-// for each result. A line on the standard input lets a scenario go on.
+// Runs one scenario with the installed client. The test gives its name and its arguments in JSON, and reads a line of
+// JSON for each result. A line on the standard input lets a scenario go on.
 
 import { ApiError, createClient, TaskwellError, type TaskwellClient } from "@taskwell/client";
 

@@ -1,4 +1,4 @@
-import type { Changes } from "@taskwell/client";
+import { createClient, type Changes } from "@taskwell/client";
 
 import { all, clientOf, failure, report, run, told } from "./program.js";
 
@@ -29,7 +29,8 @@ await run({
       for await (const changes of client.changes({ since: copy.since })) copy.apply(changes);
       return copy.titles().length;
     };
-    const operations = Array.from({ length: 100 }, (_, number) => ({ op: "create", task: { title: `${number}` } }) as const);
+    const operation = { op: "create", task: { title: "one of many" } } as const;
+    const operations = Array.from({ length: 100 }, () => operation);
     for (let batches = 0; batches < 11; batches++) await client.batch(operations);
     const all = await update();
     const { revision } = await client.create({ title: "one more" });
@@ -43,7 +44,7 @@ await run({
   async events(args) {
     const tokens = [...args.tokens];
     const client = clientOf(args);
-    const fresh = (await import("@taskwell/client")).createClient({ url: args.url, auth: async () => tokens.shift() ?? null });
+    const fresh = createClient({ url: args.url, auth: async () => tokens.shift() });
     let since: string | undefined;
     const controller = new AbortController();
     const { signal } = controller;
@@ -100,6 +101,8 @@ await run({
 
   async badCheckpoint(args) {
     const client = clientOf(args);
-    return [await failure(() => all(client.events({ since: "x" }))), await failure(() => all(client.changes({ since: "x" })))];
+    const since = "x";
+    const walks = [client.events({ since }), client.changes({ since }), client.watch({ since })];
+    return Promise.all(walks.map((walk) => failure(() => all<unknown>(walk))));
   },
 });

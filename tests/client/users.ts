@@ -43,13 +43,17 @@ await run({
   async lateResponse({ url, tokens: [alice = ""], other }) {
     let token: string | undefined = alice;
     const client = createClient({ url, auth: async () => token });
-    await client.create({ title: "of alice" });
+    await Promise.all([client.create({ title: "of alice" }), client.create({ title: "of alice" })]);
+    const streams = [client.events(), client.watch()].map((each) => failure(() => all<unknown>(each)));
+    const walk = client.tasks({ limit: 1 })[Symbol.asyncIterator]();
+    await walk.next();
+    const seen: string[] = [];
     const late = failure(() => titles(client));
-    const stream = failure(() => all(client.events()));
     await new Promise((resolve) => setTimeout(resolve, 50));
     token = other.token;
     client.forget();
-    return { late: await late, stream: await stream, now: await titles(client) };
+    seen.push(await failure(() => walk.next()), ...(await Promise.all(streams)));
+    return { late: await late, seen, now: await titles(client) };
   },
 
   async renewal({ url, tokens: [short = "", refused = "", good = ""] }) {

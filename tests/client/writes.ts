@@ -1,4 +1,4 @@
-import { newKey, PreconditionFailed, type TaskRef } from "@taskwell/client";
+import { ApiError, newKey, PreconditionFailed, type TaskRef } from "@taskwell/client";
 
 import { all, clientOf, failure, recorded, run } from "./program.js";
 
@@ -151,14 +151,17 @@ await run({
   async limited(args) {
     const client = clientOf(args);
     await client.tasks().page();
-    return { waited: await seconds(async () => failure(() => client.tasks().page())), error: await failure(() => client.tasks().page()) };
+    const errors: string[] = [];
+    const waited = await seconds(async () => errors.push(await failure(() => client.tasks().page())));
+    return { waited, error: errors[0] };
   },
 
   async errors(args) {
     const client = clientOf(args);
     const elsewhere = clientOf({ ...args, url: `${args.url}/elsewhere` });
     const invalid = await client.create({ title: " " }).catch((error: unknown) => error);
-    const { message, violations, requestId } = invalid as { message: string; violations: { loc: unknown }[]; requestId: string };
+    if (!(invalid instanceof ApiError)) return invalid;
+    const { message, violations, requestId } = invalid;
     return {
       invalid: [message, violations.map(({ loc }) => loc), typeof requestId],
       elsewhere: await failure(() => elsewhere.get(1)),
@@ -174,7 +177,8 @@ await run({
     const { signal } = controller;
     const errors: string[] = [];
     const waited = await seconds(async () => {
-      errors.push(await failure(() => client.get(1, { signal })), await failure(() => client.create({ title: "no" }, { signal })));
+      errors.push(await failure(() => client.get(1, { signal })));
+      errors.push(await failure(() => client.create({ title: "no" }, { signal })));
     });
     return { errors, waited };
   },

@@ -1,22 +1,22 @@
 // Several writes at once: all of them, or none.
 
 import { PreconditionFailed } from "./errors.js";
-import type { Transport } from "./request.js";
+import type { Bound, Transport } from "./request.js";
 import { newKey } from "./retry.js";
-import type { BatchResult, CallOptions, Operation } from "./types.js";
+import type { BatchResult, Operation } from "./types.js";
 import { hasAlready, revisionOf, sendable, whole } from "./writes.js";
 
 /** Applies 1 to 100 operations. */
 export async function applyBatch(
   { send }: Transport,
   operations: readonly Operation[],
-  options: CallOptions,
+  call: Bound,
 ): Promise<BatchResult> {
   const sent = operations.map(prepared);
   const repeatable = sent.every(isRepeatable);
   for (let repeated = false; ; ) {
     try {
-      const answer = await send("post", "/tasks/batch", { body: { operations: sent }, repeatable, ...options });
+      const answer = await send("post", "/tasks/batch", { body: { operations: sent }, repeatable, ...call });
       return { ...answer.body, revision: revisionOf(answer) };
     } catch (error) {
       if (!(error instanceof PreconditionFailed)) throw error;

@@ -1,7 +1,7 @@
 // What has changed since a checkpoint.
 
 import { ApiError } from "./errors.js";
-import type { Transport } from "./request.js";
+import type { Bound, Transport } from "./request.js";
 import type { CallOptions, DeletedTask, VersionedTask } from "./types.js";
 
 /** A place in the history of a user's tasks. Store it together with the copy that it belongs to. */
@@ -24,11 +24,15 @@ export type Changes = {
 };
 
 /** Yields all changes since a checkpoint, or from the beginning if there is none or if it is no longer valid. */
-export async function* changesSince({ send }: Transport, { since, signal }: SyncOptions): AsyncGenerator<Changes> {
+export async function* changesSince(
+  { send }: Transport,
+  since: Checkpoint | null | undefined,
+  call: Bound,
+): AsyncGenerator<Changes> {
   for (let hasMore = true; hasMore; ) {
     try {
       const query = since ? { since } : undefined;
-      const { body } = await send("get", "/changes", { query, signal });
+      const { body } = await send("get", "/changes", { ...call, query });
       const { has_more, ...changes } = body;
       yield { reset: !since, ...changes };
       since = changes.since;

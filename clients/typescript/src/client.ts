@@ -28,7 +28,7 @@ export type TaskwellClient = Writes & {
   trash(query?: TrashQuery, options?: CallOptions): Listing<TrashedTask, TrashQuery>;
   /** Applies 1 to 100 operations: all, or none. */
   batch(operations: readonly Operation[], options?: CallOptions): Promise<BatchResult>;
-  /** Yields all changes since a checkpoint, and ends. Without a checkpoint, or if it is gone, it begins with a reset. */
+  /** Yields all changes since a checkpoint, and ends. If there is none, or if it is gone, it begins with a reset. */
   changes(options?: SyncOptions): AsyncIterable<Changes>;
   /** Yields events when they happen. It ends only by its signal, or by an error that stays. */
   events(options?: SyncOptions): AsyncIterable<TaskEvent>;
@@ -48,39 +48,45 @@ export type TaskwellClient = Writes & {
 export function createClient({ url, auth, fetch }: ClientOptions): TaskwellClient {
   const tokens = tokensOf(auth);
   const transport = transportOf(url, tokens, fetch);
-  const { send } = transport;
+  const { bound, send } = transport;
 
   return {
     ...writesOf(transport),
 
-    tasks: (query = {}, options = {}) =>
-      listing(query, async (query) => {
-        const { body, headers } = await send("get", "/tasks", { query, ...options });
-        const { offset, ...filter } = query;
-        const cursor = nextCursor(headers);
-        return { ...body, next: cursor ? { ...filter, cursor } : undefined };
+    tasks: (query = {}, options) =>
+      listing(query, () => {
+        const call = bound(options);
+        return async (query) => {
+          const { body, headers } = await send("get", "/tasks", { ...call, query });
+          const { offset, ...filter } = query;
+          const cursor = nextCursor(headers);
+          return { ...body, next: cursor ? { ...filter, cursor } : undefined };
+        };
       }),
 
-    trash: (query = {}, options = {}) =>
-      listing(query, async (query) => {
-        const { body, headers } = await send("get", "/trash", { query, ...options });
-        const cursor = nextCursor(headers);
-        return { ...body, next: cursor ? { ...query, cursor } : undefined };
+    trash: (query = {}, options) =>
+      listing(query, () => {
+        const call = bound(options);
+        return async (query) => {
+          const { body, headers } = await send("get", "/trash", { ...call, query });
+          const cursor = nextCursor(headers);
+          return { ...body, next: cursor ? { ...query, cursor } : undefined };
+        };
       }),
 
-    batch: (operations, options = {}) => applyBatch(transport, operations, options),
-    changes: (options = {}) => changesSince(transport, options),
-    events: (options = {}) => eventsSince(transport, options),
-    watch: (options = {}) => watchFrom(transport, options),
+    batch: (operations, options) => applyBatch(transport, operations, bound(options)),
+    changes: (options = {}) => changesSince(transport, options.since, bound(options)),
+    events: (options = {}) => eventsSince(transport, options.since, bound(options)),
+    watch: (options = {}) => watchFrom(transport, options.since, bound(options)),
 
     export({ format = "ndjson", signal } = {}) {
-      const caller = { user: tokens.user() };
+      const { caller } = bound(undefined);
       const headers = { Accept: EXPORT_TYPES[format] };
       return retried(() => transport.start("/export", { headers, signal }, caller), { signal });
     },
 
-    async erase(user, options = {}) {
-      await send("delete", "", { query: { confirm: user }, ...options });
+    async erase(user, options) {
+      await send("delete", "", { ...bound(options), query: { confirm: user } });
     },
 
     user: async () => (await tokens.current()).user,

@@ -1,9 +1,9 @@
 // The stream of events. It connects again whenever it ends.
 
 import { abortable, linked, sleep, type Link } from "./abort.js";
-import type { Checkpoint, SyncOptions } from "./changes.js";
+import type { Checkpoint } from "./changes.js";
 import { NetworkError, StreamsUnsupported } from "./errors.js";
-import { asTaskwellError, type Caller, type Transport } from "./request.js";
+import { asTaskwellError, type Bound, type Transport } from "./request.js";
 import { isTransient, pause } from "./retry.js";
 import { blocks, type Block } from "./sse.js";
 import type { DeletedTask, VersionedTask } from "./types.js";
@@ -22,15 +22,16 @@ export type TaskEvent =
   | { type: "awake" };
 
 /** Yields events from a checkpoint on, or from now on. It ends only by its signal, or by an error that stays. */
-export async function* eventsSince(transport: Transport, options: SyncOptions): AsyncGenerator<TaskEvent> {
+export async function* eventsSince(
+  transport: Transport,
+  since: Checkpoint | null | undefined,
+  call: Bound,
+): AsyncGenerator<TaskEvent> {
   if (!transport.canStream) throw new StreamsUnsupported();
-  const { signal } = options;
-  const caller: Caller = { user: transport.tokens.user() };
-  let { since } = options;
   for (let failures = 0; ; failures++) {
     let wait: number | undefined;
     try {
-      for await (const block of connection(transport, caller, { since, signal })) {
+      for await (const block of connection(transport, since, call)) {
         failures = 0;
         since = block.id ?? since;
         if (block.retry) wait = Number(block.retry);
@@ -42,21 +43,23 @@ export async function* eventsSince(transport: Transport, options: SyncOptions): 
       if (!isTransient(error)) throw error;
       wait = pause(failures, error);
     }
-    await sleep(wait, signal);
+    await sleep(wait, call.signal);
   }
 }
 
 /** Yields the blocks of one connection. */
-async function* connection(transport: Transport, caller: Caller, options: SyncOptions): AsyncGenerator<Block> {
-  const { tokens } = transport;
-  const { since, signal } = options;
+async function* connection(
+  { open, tokens }: Transport,
+  since: Checkpoint | null | undefined,
+  { caller, signal }: Bound,
+): AsyncGenerator<Block> {
   const link = linked(signal);
   // The next connection finds out who is signed in.
   const unlisten = tokens.onForget(() => link.abort(new NetworkError("the session has changed")));
   try {
     link.abortAfter(SILENCE_MILLISECONDS, silent);
     const headers: Record<string, string> = since ? { "Last-Event-ID": since } : {};
-    const { response, grant } = await transport.open("get", "/events", { headers }, link, caller);
+    const { response, grant } = await open("get", "/events", { headers }, link, caller);
     if (!response.body) throw new StreamsUnsupported();
     for await (const block of blocks(reader(response.body, link))) {
       await tokens.confirm(grant);

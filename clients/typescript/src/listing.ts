@@ -15,11 +15,13 @@ export type Listing<Item, Query> = AsyncIterable<Item> & {
   pages(): AsyncIterable<Page<Item, Query>>;
 };
 
+/** Returns the pages that begin with `query`. Each walk calls `begin`, and then what it returns for each page. */
 export function listing<Item, Query>(
   query: Query,
-  read: (query: Query) => Promise<Page<Item, Query>>,
+  begin: () => (query: Query) => Promise<Page<Item, Query>>,
 ): Listing<Item, Query> {
   async function* pages() {
+    const read = begin();
     for (let next: Query | undefined = query; next; ) {
       const page: Page<Item, Query> = await read(next);
       yield page;
@@ -31,7 +33,7 @@ export function listing<Item, Query>(
     for await (const { tasks } of pages()) yield* tasks;
   }
 
-  return { page: () => read(query), pages, [Symbol.asyncIterator]: items };
+  return { page: async () => begin()(query), pages, [Symbol.asyncIterator]: items };
 }
 
 /** Returns the cursor of the next page, from the header `Link`. */

@@ -20,14 +20,18 @@ export type Call<P extends Path = Path, M extends Method<P> = Method<P>> = CallO
 };
 
 export type Options<P extends Path, M extends Method<P>> = Call<P, M> & {
+  caller?: Caller;
   /** Whether the request may be carried out twice. */
   repeatable?: boolean;
 };
 
 export type Answer<Body> = { body: Body; headers: Headers };
 
-/** Who makes a call. All its attempts are for the same user. */
+/** Who makes a call. All its requests are for the same user. */
 export type Caller = { user: string | undefined };
+
+/** Options of a call that takes several requests. */
+export type Bound = CallOptions & { caller: Caller };
 
 /** A response whose body is still to be read, and the grant that it was requested with. */
 export type Opened = { response: Response; grant: Grant };
@@ -49,6 +53,8 @@ export type Transport = {
   ): Promise<Opened>;
   /** Sends a request once, and returns its response as soon as it begins. */
   start(path: Path, call: Call, caller: Caller): Promise<Response>;
+  /** Binds a call to the user who is signed in, if known, or else to the one of its first request. */
+  bound(options: CallOptions | undefined): Bound;
   tokens: Tokens;
   /** Whether responses can be read while they arrive. */
   canStream: boolean;
@@ -144,14 +150,19 @@ export function transportOf(url: string, tokens: Tokens, customFetch: Fetch | un
   }
 
   function send(method: string, path: string, options: Options<Path, Method<Path>> = {}): Promise<Answer<unknown>> {
-    const caller: Caller = { user: tokens.user() };
+    const { caller } = { ...bound(options), ...options };
     return retried(() => attempt(method, path, options, caller), options);
+  }
+
+  function bound({ signal }: CallOptions = {}): Bound {
+    return { signal, caller: { user: tokens.user() } };
   }
 
   return {
     send: send as Transport["send"],
     open: open as Transport["open"],
     start,
+    bound,
     tokens,
     canStream: customFetch !== undefined || isNative,
   };

@@ -2,7 +2,7 @@
 
 export type Block = { id?: string; event?: string; data?: string; retry?: string };
 
-/** Yields the blocks of a stream whose parts `read` returns, until the stream ends. A block without its end is dropped. */
+/** Yields the blocks of a stream whose parts `read` returns, until it ends. A block without its end is dropped. */
 export async function* blocks(read: () => Promise<Uint8Array | undefined>): AsyncGenerator<Block> {
   const decoder = new TextDecoder();
   let rest = "";

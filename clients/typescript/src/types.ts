@@ -33,8 +33,7 @@ export type ErrorCode = Schemas["Problem"]["error_code"];
 /**
  * The task to change: a task that you have read, or an id.
  *
- * If it is a task, the write happens only if the task is still as you have read it. If it is an id, the write happens in
- * any case.
+ * If it is a task, the write happens only if the task is still as you have read it. If it is an id, it always happens.
  */
 export type TaskRef = number | { id: number; etag?: string; updated_at?: string };
 

@@ -1,10 +1,10 @@
 // A copy that stays up to date: what has changed, and then what happens.
 
 import { linked, sleep } from "./abort.js";
-import { changesSince, isGone, type Changes, type SyncOptions } from "./changes.js";
+import { changesSince, isGone, type Changes, type Checkpoint } from "./changes.js";
 import { StreamsUnsupported, TaskwellError } from "./errors.js";
 import { eventsSince, type TaskEvent } from "./events.js";
-import type { Transport } from "./request.js";
+import type { Bound, Transport } from "./request.js";
 import { isTransient, pause } from "./retry.js";
 
 /** Writes often come together. */
@@ -18,16 +18,20 @@ class Returned extends TaskwellError {}
 /**
  * Yields all changes since a checkpoint, and then those that happen.
  *
- * An event is only the signal to ask for changes. So one piece of code changes the copy, and the revision of the copy is
- * always known.
+ * An event is only the signal to ask for changes. So one piece of code changes the copy, and its revision is always
+ * known.
  */
-export async function* watchFrom(transport: Transport, { since, signal }: SyncOptions): AsyncGenerator<Changes> {
+export async function* watchFrom(
+  transport: Transport,
+  since: Checkpoint | null | undefined,
+  { caller, signal }: Bound,
+): AsyncGenerator<Changes> {
   // Events of changes that are in the copy already.
   let known = new Set<string>();
 
   async function* update() {
     known = new Set();
-    for await (const changes of changesSince(transport, { since, signal })) {
+    for await (const changes of changesSince(transport, since, { caller, signal })) {
       since = changes.since;
       if (!changes.reset && changes.tasks.length + changes.deleted.length === 0) continue;
       for (const each of [...changes.tasks, ...changes.deleted]) known.add(versionOf(each));
@@ -45,7 +49,7 @@ export async function* watchFrom(transport: Transport, { since, signal }: SyncOp
       await sleep(milliseconds, turn.signal);
       isResting = false;
       yield* update();
-      for await (const event of signals(transport, { since, signal: turn.signal })) {
+      for await (const event of signals(transport, since, { caller, signal: turn.signal })) {
         failures = 0;
         // The service looks for changes less often now. A new connection makes it look again.
         isResting = event?.type === "idle";
@@ -66,7 +70,7 @@ export async function* watchFrom(transport: Transport, { since, signal }: SyncOp
   }
 }
 
-async function* polls(_: Transport, { signal }: SyncOptions): AsyncGenerator<undefined> {
+async function* polls(_: Transport, __: unknown, { signal }: Bound): AsyncGenerator<undefined> {
   for (;;) {
     await sleep(POLL_MILLISECONDS, signal);
     yield undefined;

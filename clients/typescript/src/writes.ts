@@ -1,7 +1,7 @@
 // Writes to one task.
 
 import { ApiError, PreconditionFailed } from "./errors.js";
-import type { Answer, Transport } from "./request.js";
+import type { Answer, Bound, Transport } from "./request.js";
 import { newKey } from "./retry.js";
 import type {
   CallOptions,
@@ -30,73 +30,77 @@ export type Writes = {
   restore(ref: TaskRef, options?: CallOptions): Promise<WrittenTask>;
 };
 
-export function writesOf({ send }: Transport): Writes {
+type ChangeCall = Bound & { id: number; headers: Record<string, string>; repeatable: boolean };
+
+export function writesOf({ bound, send }: Transport): Writes {
   /** Returns the ETag of the version that the caller has seen, if it has seen one. */
-  async function etagOf(ref: TaskRef, options: CallOptions): Promise<string | undefined> {
+  async function etagOf(ref: TaskRef, call: Bound): Promise<string | undefined> {
     if (typeof ref === "number") return undefined;
     if (ref.etag ?? !ref.updated_at) return ref.etag;
     // Lists have no ETags. Every change of a task moves `updated_at`.
-    const answer = await send("get", TASK, { id: ref.id, ...options });
+    const answer = await send("get", TASK, { ...call, id: ref.id });
     const current = versioned(answer);
     if (current.updated_at === ref.updated_at) return current.etag;
-    const problem = { detail: "the task has changed since you have read it", error_code: "PRECONDITION_FAILED" } as const;
-    throw new PreconditionFailed(problem, current, answer.headers);
+    const detail = "the task has changed since you have read it";
+    throw new PreconditionFailed({ detail, error_code: "PRECONDITION_FAILED" }, current, answer.headers);
   }
 
   async function change<Body extends TaskPatch | TaskUpdate>(
     ref: TaskRef,
     body: Body,
-    options: CallOptions,
-    request: (call: { id: number; headers: Record<string, string>; repeatable: boolean }) => Promise<Answer<Task>>,
+    options: CallOptions | undefined,
+    request: (call: ChangeCall) => Promise<Answer<Task>>,
   ): Promise<WrittenTask> {
-    const id = idOf(ref);
-    let etag = await etagOf(ref, options);
+    const [id, call] = [idOf(ref), bound(options)];
+    let etag = await etagOf(ref, call);
     for (let repeated = false; ; ) {
       try {
         // Without a condition, a second attempt would overwrite what others have written after the first one.
-        return written(await request({ id, headers: ifMatch(etag), repeatable: etag !== undefined }));
+        return written(await request({ ...call, id, headers: ifMatch(etag), repeatable: etag !== undefined }));
       } catch (error) {
         if (!(error instanceof PreconditionFailed)) throw error;
         repeated ||= error.repeated;
         if (!repeated || !hasAlready(error.current, body)) throw error;
-        // The first attempt was carried out, but its response was lost. This one changes nothing, and says the revision.
+        // The first attempt was carried out, and its response was lost. The next one changes nothing, and says the
+        // revision.
         etag = error.current.etag;
       }
     }
   }
 
   return {
-    get: async (id, options = {}) => versioned(await send("get", TASK, { id, ...options })),
+    get: async (id, options) => versioned(await send("get", TASK, { ...bound(options), id })),
 
     async create(task, { key = newKey(), signal } = {}) {
-      return written(await send("post", "/tasks", { body: sendable(task), headers: { "Idempotency-Key": key }, signal }));
+      const headers = { "Idempotency-Key": key };
+      return written(await send("post", "/tasks", { body: sendable(task), headers, signal }));
     },
 
-    replace(ref, task, options = {}) {
+    replace(ref, task, options) {
       const body = whole(task);
-      return change(ref, body, options, (call) => send("put", TASK, { ...call, body, ...options }));
+      return change(ref, body, options, (call) => send("put", TASK, { ...call, body }));
     },
 
-    patch(ref, changes, options = {}) {
+    patch(ref, changes, options) {
       const body = sendable(changes);
-      return change(ref, body, options, (call) => send("patch", TASK, { ...call, body, ...options }));
+      return change(ref, body, options, (call) => send("patch", TASK, { ...call, body }));
     },
 
-    async delete(ref, options = {}) {
-      const id = idOf(ref);
-      const headers = ifMatch(await etagOf(ref, options));
+    async delete(ref, options) {
+      const [id, call] = [idOf(ref), bound(options)];
+      const headers = ifMatch(await etagOf(ref, call));
       try {
-        return { revision: revisionOf(await send("delete", TASK, { id, headers, ...options })) };
+        return { revision: revisionOf(await send("delete", TASK, { ...call, id, headers })) };
       } catch (error) {
         if (!(error instanceof ApiError && error.code === "NOT_FOUND" && error.repeated)) throw error;
         // Probably, the first attempt was carried out. In a batch, the deletion of a deleted task succeeds.
         const body = { operations: [{ op: "delete" as const, id }] };
-        return { revision: revisionOf(await send("post", "/tasks/batch", { body, ...options })) };
+        return { revision: revisionOf(await send("post", "/tasks/batch", { ...call, body })) };
       }
     },
 
-    async restore(ref, options = {}) {
-      return written(await send("post", "/trash/{task_id}/restore", { id: idOf(ref), ...options }));
+    async restore(ref, options) {
+      return written(await send("post", "/trash/{task_id}/restore", { ...bound(options), id: idOf(ref) }));
     },
   };
 }
