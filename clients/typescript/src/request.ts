@@ -106,7 +106,7 @@ export function transportOf(url: string, tokens: Tokens, customFetch: Fetch | un
     let response = await exchange(grant, method, path, call, link);
     if (response.status === 401) {
       // The computer slept, or a key was deleted. Nothing was carried out.
-      void response.body?.cancel();
+      response.body?.cancel().catch(() => {});
       tokens.drop(grant);
       grant = await grantOf(caller, link);
       response = await exchange(grant, method, path, call, link);
@@ -142,6 +142,7 @@ export function transportOf(url: string, tokens: Tokens, customFetch: Fetch | un
     try {
       return (await open("get", path, call, link, caller)).response;
     } catch (error) {
+      link.abort(error);
       link.end();
       throw asTaskwellError(error, call.signal);
     } finally {
