@@ -128,6 +128,6 @@ def test_a_connection_that_died_silently_is_noticed(alice: Client, service: Serv
         assert program.heard() == [[], 1]
         alice.create("first")
         assert program.heard() == [["first"], 1]
-        network.forget(silently=True)
+        network.mute()
         alice.create("second")
         assert program.heard() == [["first", "second"], 1]
