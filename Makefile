@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help dev test quick lint types suite coverage format openapi docs audit sbom bench
+.PHONY: help dev test quick lint types suite coverage format openapi docs client audit sbom bench
 
 # Each Python version that is asked for by PYTHON has an environment of its own beside .venv.
 PYTHON :=
@@ -60,6 +60,9 @@ docs: $(VENV) ## write docs/errors.md, and build the site of the documentation i
 	rm -rf site
 	$(RUN)sphinx-build --fail-on-warning --keep-going --quiet --fresh-env --doctree-dir .sphinx_cache docs site
 	@echo 'To read it: python3 -m http.server --directory site'
+
+client: ## install the tools of clients/typescript, write its types, build it, and check the package
+	cd clients/typescript && npm ci --ignore-scripts && npm run types && npm run build && npm run lint
 
 audit: $(UV) ## look up known vulnerabilities of the locked dependencies, in a database on the network
 	@$(UV) export --locked --quiet --no-dev --all-extras --no-emit-project --output-file .audit.txt

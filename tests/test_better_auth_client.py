@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from support.better_auth import EXAMPLE, BetterAuth
-from support.browser import run_scenario, serving_pages
+from support.better_auth import EXAMPLE
+from support.browser import run_scenario
 from support.npm import require_packages
-from support.service import running
+from support.origins import three_origins
 
 TYPESCRIPT = Path(__file__).parent / "typescript"
 
@@ -24,33 +24,20 @@ def browse(tmp_path: Path, new_database_url: Callable[[str], str]) -> Iterator[B
     pages = tmp_path / "pages"
     pages.mkdir()
     shutil.copy(EXAMPLE / "client.mjs", pages)
-    auth = BetterAuth(tmp_path)
-    auth_origin = f"http://auth.taskwell.test:{auth.port}"
-    with serving_pages(pages) as port:
-        app = f"http://app.taskwell.test:{port}"
-        auth.environment |= {"BETTER_AUTH_URL": auth_origin, "BETTER_AUTH_TRUSTED_ORIGINS": app}
-        settings: dict[str, Any] = {
-            "JWT_JWKS_URL": f"{auth.url}/api/auth/jwks",
-            "JWT_ISSUER": auth_origin,
-            "JWT_AUDIENCE": auth_origin,
-            "BETTER_AUTH_SECRET": "",
-            "TASKWELL_CORS_ORIGINS": app,
-        }
-        with auth, running("sqlite", DATABASE_URL=new_database_url("sqlite"), **settings) as service:
-            api = f"http://api.taskwell.test:{service.http.base_url.port}"
+    with three_origins(tmp_path, pages, new_database_url("sqlite")) as origins:
 
-            def browse(scenario: str) -> dict[str, Any]:
-                seen: dict[str, Any] = run_scenario(
-                    "accounts.mjs",
-                    scenario=scenario,
-                    app=app,
-                    auth=f"{auth_origin}/api/auth",
-                    api=api,
-                    example=str(EXAMPLE),
-                )
-                return seen
+        def browse(scenario: str) -> dict[str, Any]:
+            seen: dict[str, Any] = run_scenario(
+                "accounts.mjs",
+                scenario=scenario,
+                app=origins.app,
+                auth=origins.auth,
+                api=origins.api,
+                example=str(EXAMPLE),
+            )
+            return seen
 
-            yield browse
+        yield browse
 
 
 def test_the_next_user_in_the_same_tab_gets_their_own_tasks(browse: Browse) -> None:

@@ -68,6 +68,7 @@ def test_links_between_documents_have_existing_targets_and_anchors() -> None:
         *ROOT.glob("*.md"),
         *ROOT.glob("docs/**/*.md"),
         *ROOT.glob("examples/*/*.md"),
+        *ROOT.glob("clients/*/*.md"),
         *ROOT.glob("bench/*.md"),
     ]
     for document in documents:

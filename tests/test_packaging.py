@@ -62,16 +62,21 @@ def test_the_package_index_shows_a_readme_whose_links_work() -> None:
 
 def test_only_the_package_metadata_names_the_repository() -> None:
     (source,) = [line.split(", ")[1] for line in metadata("taskwell").get_all("Project-URL") or [] if "Source" in line]
-    documents = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("src/**/*.py")]
+    documents = [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("clients/*/*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("src/**/*.py"),
+    ]
     assert [path.name for path in documents if source in path.read_text(encoding="utf-8")] == []
 
 
 def test_lock_files_name_no_private_registry() -> None:
     hosts = set(re.findall(r"https?://([^/\"]+)", (ROOT / "uv.lock").read_text(encoding="utf-8")))
     assert hosts == {"pypi.org", "files.pythonhosted.org"}
-    folders = [ROOT / name for name in ("bench", "examples", "tests")]
+    folders = [ROOT / name for name in ("bench", "clients", "examples", "tests")]
     locks = [
         path for folder in folders for path in folder.rglob("package-lock.json") if "node_modules" not in str(path)
     ]
-    assert len(locks) >= 6
+    assert len(locks) >= 7
     assert [path for path in locks if '"resolved"' in path.read_text(encoding="utf-8")] == []

@@ -15,6 +15,7 @@ import pytest
 
 from support.better_auth import EXAMPLE
 from support.browser import run_scenario
+from support.client_package import TOOLS, installed, run
 from support.documents import ROOT, blocks
 from support.npm import require_packages
 from support.ports import free_port
@@ -95,8 +96,17 @@ def _moved(code: str, ports: Mapping[str, int]) -> str:
     return code.replace("npm ci", ":")
 
 
+def _bundled(code: str, page: Path) -> None:
+    """Bundles the code into a page, as a front end does."""
+    source = page.with_suffix(".ts")
+    source.write_text(code, encoding="utf-8")
+    (page.parent / "node_modules").symlink_to(installed() / "node_modules", target_is_directory=True)
+    run(TOOLS / "esbuild", source, "--bundle", "--format=esm", f"--outfile={page}", folder=page.parent)
+
+
 @pytest.mark.slow
-def test_the_page_shows_each_user_their_own_tasks(clone: Path) -> None:
+@pytest.mark.parametrize("has_package", [False, True], ids=["without the package", "with the package"])
+def test_the_page_shows_each_user_their_own_tasks(clone: Path, has_package: bool) -> None:  # noqa: FBT001
     require_packages(EXAMPLE)
     (clone / "examples/better-auth/node_modules").symlink_to(EXAMPLE / "node_modules", target_is_directory=True)
     ports = {"3000": free_port(), "8000": free_port(), "5173": free_port()}
@@ -105,6 +115,9 @@ def test_the_page_shows_each_user_their_own_tasks(clone: Path) -> None:
     for name, language in (("index.html", "html"), ("page.mjs", "js")):
         (code,) = blocks("docs/front-end.md", language)
         (clone / "page" / name).write_text(_moved(code, ports), encoding="utf-8")
+    if has_package:
+        (code,) = blocks("docs/front-end.md", "ts")
+        _bundled(_moved(code, ports), clone / "page" / "page.mjs")
     with (
         terminal(clone, auth, r"listens on (\S+)", PORT=str(ports["3000"])),
         terminal(clone, taskwell, r"serving at (\S+)"),

@@ -118,6 +118,11 @@ class Relay:
         for connection in self._connections:
             connection.forgotten = "silence" if silently else "reset"
 
+    def mute(self) -> None:
+        """Loses everything that the server sends from now on, over the existing connections. Both sides stay open."""
+        for connection in self._connections:
+            connection.is_silent = True
+
     def restore(self) -> None:
         """Undoes every fault except `close`.
 
@@ -219,7 +224,7 @@ class _Connection:
         self._relay = relay
         self._request = b""
         self._loss: Loss | None = None
-        self._silent = False
+        self.is_silent = False
         self.forgotten: Literal["silence", "reset"] | None = None
 
     def _from_client(self, data: bytes) -> None:
@@ -242,14 +247,14 @@ class _Connection:
 
     def _lose_reply(self, loss: Loss) -> None:
         self._loss = None
-        self._silent = True
+        self.is_silent = True
         if loss.then == "cut":
             self.client.drop(reset=False)
             self.server.drop(reset=False)
         loss.happened.set()
 
     def _forward(self, data: bytes, to: "_End", seconds: float) -> None:
-        if not data or not self._silent:
+        if not data or not self.is_silent:
             to.send(data, seconds)
 
 
