@@ -30,6 +30,10 @@ Row = Sequence[object]
 Values = Mapping[str, object]
 """The values of parameters, by their names."""
 
+TAKES_LONG = "takes_long"
+"""An execution option of statements: it can take long, or it is one of many that follow each other without a pause. It
+must not hold up other requests."""
+
 
 class NotBoundToOwnerError(ValueError):
     """A statement could touch rows of users other than its owner."""
@@ -62,13 +66,15 @@ class Write:
     Both touch only rows of the owner. A function of PostgreSQL takes the owner first; the statements of `build` are
     checked when they are prepared.
 
-    `repeatable` means that a second run with the same values changes nothing.
+    `repeatable` means that a second run with the same values changes nothing. `alone` means that it can take long, so no
+    other write should wait for the same commit.
     """
 
     name: str
     parameters: Sequence[str]
     build: BuildWrite
     repeatable: bool = False
+    alone: bool = False
 
     def __post_init__(self) -> None:
         if self.parameters[0] != OWNER:
