@@ -4,11 +4,10 @@ There are four connections. One reads on the event loop's own thread: by key, or
 the other reads that can take long, have a thread; searches have another one, so that these reads do not wait for them;
 and writes have a third, because SQLite has only one writer at a time. In WAL mode, nobody waits for a writer but other
 writers. `synchronous=FULL` puts an acknowledged write on disk (https://www.sqlite.org/pragma.html#pragma_synchronous).
-See docs/adr/0015-short-reads-on-the-event-loop-and-group-commit.md.
+See docs/adr/0015-sqlite-on-the-event-loop.md.
 """
 
 import sqlite3
-import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -39,10 +38,9 @@ from taskwell.database.interface import (
     compile_statement,
 )
 from taskwell.database.sqlite_loop import LoopReader
-from taskwell.database.sqlite_threads import GroupWriter, Worker
+from taskwell.database.sqlite_threads import BUSY_SECONDS, Worker, patiently
+from taskwell.database.sqlite_writer import GroupWriter
 from taskwell.database.text import contains, fold_case
-
-BUSY_SECONDS = 5
 
 _DIALECT = SQLiteDialect_pysqlite()
 
@@ -50,7 +48,7 @@ Convert = Callable[[object], object]
 Compile = Callable[[Executable, DefaultDialect], CompiledStatement]
 
 
-def connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
     """Opens a connection. On it, each statement commits by itself, and an acknowledged write is on disk.
 
     Raises:
@@ -61,7 +59,7 @@ def connect(path: Path) -> sqlite3.Connection:
     if fault := fault_of(path):
         raise unusable(fault)
     try:
-        connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, check_same_thread=False)
         _write_ahead(connection)
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
@@ -79,19 +77,11 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
     When several connections switch a new file at once, SQLite refuses some of them. The busy timeout does not cover
     this case (https://www.sqlite.org/wal.html#sometimes_queries_return_sqlite_busy_in_wal_mode).
     """
-    deadline = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
+    patiently(lambda: connection.execute("PRAGMA journal_mode = WAL"))
 
 
 def _connect_to_write(path: Path) -> sqlite3.Connection:
-    connection = connect(path)
+    connection = connect(path, busy_seconds=0)
     # A savepoint keeps a copy of each page that it changes: in memory, because a temporary file needs a folder that can
     # be written.
     connection.execute("PRAGMA temp_store = MEMORY")
@@ -107,7 +97,7 @@ class SQLiteDatabase:
 
     def __init__(self, path: Path) -> None:
         self.traffic = Traffic()
-        self.on_loop = LoopReader(partial(connect, path), self.traffic)
+        self.on_loop = LoopReader(partial(connect, path, busy_seconds=0), self.traffic)
         self.reader = Worker(partial(connect, path), "reader", self.traffic)
         self.searcher = Worker(partial(connect, path), "searcher", self.traffic)
         self.writer = GroupWriter(partial(_connect_to_write, path), self.traffic)

@@ -1,44 +1,68 @@
 """Runs short reads of SQLite on the event loop's own thread, which costs less than to pass them to another thread.
 
-See docs/adr/0015-short-reads-on-the-event-loop-and-group-commit.md.
+See docs/adr/0015-sqlite-on-the-event-loop.md.
 """
 
 import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from types import TracebackType
 
 from taskwell.database.counts import Traffic
 from taskwell.database.failures import Translated
 from taskwell.database.interface import Row, Values
 
-LOOP_SECONDS = 0.002
-"""A read that takes longer is interrupted. The event loop serves nobody meanwhile."""
+LOOP_SECONDS = 0.005
+"""Statements that keep the event loop busy for longer are interrupted. It serves nobody meanwhile."""
 
-# SQLite looks at the clock after this number of its instructions: about twenty rows of a list, or thirty rows that are
-# counted. So few pages of the file are read between two looks, however slow the disk is.
+# SQLite looks at the clock after this number of its instructions: about twenty rows of a list, or sixty that are
+# counted. So it reads few pages of the file between two looks, however slow the disk is. Looking costs 1 % of a list.
 _INSTRUCTIONS = 200
 
-# Interrupted; or another process recovers the log after a crash, for which this connection does not wait.
+# Interrupted; or another process holds a lock, for which the event loop does not wait.
 _NOT_NOW = (sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_BUSY)
 
 
+class TimeLimit:
+    """A context in which the statements of a connection are interrupted after `LOOP_SECONDS`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._until = 0.0
+
+    def __enter__(self) -> None:
+        self._until = time.perf_counter() + LOOP_SECONDS
+        self._connection.set_progress_handler(self._is_over, _INSTRUCTIONS)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.set_progress_handler(None, 0)
+
+    def _is_over(self) -> bool:
+        return time.perf_counter() > self._until
+
+
+def is_not_now(error: Exception) -> bool:
+    """Returns whether a statement failed only because it may not wait. It can succeed in a thread."""
+    # Errors that Python itself raises have no code.
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _NOT_NOW
+
+
 class LoopReader:
-    """A connection on which the event loop's thread reads."""
+    """A connection on which the event loop's thread reads. Its `connect` must set no busy timeout."""
 
     connection: sqlite3.Connection
 
     def __init__(self, connect: Callable[[], sqlite3.Connection], traffic: Traffic) -> None:
         self._connect = connect
         self._translated = Translated(traffic.errors)
-        self._until = 0.0
 
     async def open(self) -> None:
         """Opens the connection."""
         with self._translated:
             self.connection = await asyncio.to_thread(self._connect)
-        self.connection.execute("PRAGMA busy_timeout = 0")
-        self.connection.set_progress_handler(self._is_late, _INSTRUCTIONS)
 
     def close(self) -> None:
         """Closes the connection."""
@@ -50,15 +74,10 @@ class LoopReader:
         Raises:
             DatabaseError: the database failed.
         """
-        self._until = time.perf_counter() + LOOP_SECONDS
-        with self._translated:
+        with self._translated, TimeLimit(self.connection):
             try:
                 return read(self.connection, values)
-            except sqlite3.OperationalError as error:
-                # Errors that Python itself raises have no code.
-                if getattr(error, "sqlite_errorcode", 0) & 0xFF in _NOT_NOW:
+            except sqlite3.Error as error:
+                if is_not_now(error):
                     return None
                 raise
-
-    def _is_late(self) -> bool:
-        return time.perf_counter() > self._until
