@@ -91,9 +91,10 @@ class GroupWriter(Thread):
         del self._group[: len(group)]
         results = None if group[0].alone else self._run_at_once(group)
         if results is None:
-            writing = self.run_in_thread(partial(patiently, partial(_run_and_commit, self.connection, group)))
+            run = partial(_run, self.connection, group, _THREAD_GROUP_SECONDS)
+            writing = self.run_in_thread(partial(patiently, partial(_commit, self.connection, run)))
         else:
-            writing = self.run_in_thread(partial(_commit, self.connection, results))
+            writing = self.run_in_thread(partial(_commit, self.connection, lambda: results))
         writing.add_done_callback(partial(self._end, group))
 
     def _run_at_once(self, group: Sequence[_Waiting]) -> Sequence[_Result] | None:
@@ -101,6 +102,8 @@ class GroupWriter(Thread):
             with TimeLimit(self.connection):
                 return _run(self.connection, group, _LOOP_GROUP_SECONDS)
         except Exception as error:  # noqa: BLE001 - the callers raise it
+            # Not within the limit, which would interrupt it.
+            self.connection.rollback()
             return None if is_not_now(error) else [error] * len(group)
 
     def _end(self, group: Sequence[_Waiting], writing: "asyncio.Future[Sequence[_Result]]") -> None:
@@ -118,13 +121,10 @@ class GroupWriter(Thread):
             asyncio.get_running_loop().call_soon(self._begin)
 
 
-def _run_and_commit(connection: sqlite3.Connection, group: Sequence[_Waiting]) -> Sequence[_Result]:
-    return _commit(connection, _run(connection, group, _THREAD_GROUP_SECONDS))
-
-
-def _commit(connection: sqlite3.Connection, results: Sequence[_Result]) -> Sequence[_Result]:
-    """Commits, unless nothing has begun. If the commit fails, nothing of the group is written."""
+def _commit(connection: sqlite3.Connection, run: Callable[[], Sequence[_Result]]) -> Sequence[_Result]:
+    """Commits what `run` writes, or has written before. If that fails, nothing of it is written."""
     try:
+        results = run()
         connection.commit()
     except BaseException:
         connection.rollback()
@@ -133,14 +133,10 @@ def _commit(connection: sqlite3.Connection, results: Sequence[_Result]) -> Seque
 
 
 def _run(connection: sqlite3.Connection, group: Sequence[_Waiting], seconds: float) -> Sequence[_Result]:
-    """Runs writes in one transaction, which stays open. Returns the result of each that began within `seconds`."""
+    """Runs writes in a transaction, which stays open. Returns the results of those that began within `seconds`."""
     # A transaction that begins by reading could not write once another process has written.
     connection.execute("BEGIN IMMEDIATE")
-    try:
-        return [_run_alone(connection, group[0])] if len(group) == 1 else _run_together(connection, group, seconds)
-    except BaseException:
-        connection.rollback()
-        raise
+    return [_run_alone(connection, group[0])] if len(group) == 1 else _run_together(connection, group, seconds)
 
 
 def _run_alone(connection: sqlite3.Connection, waiting: _Waiting) -> _Result:
