@@ -44,7 +44,7 @@ PrepareStep = Callable[[Executable], Callable[[Values], Sequence[Row]]]
 
 
 class Undo(Exception):
-    """Raised by a write on SQLite to roll back what its steps have written. The write then returns `rows`."""
+    """Raised by a write on SQLite to roll back what its own steps have written. The write then returns `rows`."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         super().__init__()

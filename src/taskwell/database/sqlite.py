@@ -1,10 +1,11 @@
 """SQLite, through the standard library.
 
-There are four connections. One reads on the event loop's own thread: by key, or a page. What cannot end at once, and
-the other reads that can take long, have a thread; searches have another one, so that these reads do not wait for them;
-and writes have a third, because SQLite has only one writer at a time. In WAL mode, nobody waits for a writer but other
-writers. `synchronous=FULL` puts an acknowledged write on disk (https://www.sqlite.org/pragma.html#pragma_synchronous).
-See docs/adr/0015-sqlite-on-the-event-loop.md.
+There are four connections. One reads on the event loop's own thread: by key, or a page. One writes: the event loop's
+thread runs its statements, and another thread its commits, which wait for the disk. The other two have a thread each:
+one for searches, and one for the other reads that can take long, or that could not end at once on the event loop.
+
+The file is in WAL mode, in which a read never waits for a write. With `synchronous=FULL`, an acknowledged write is on
+disk (https://www.sqlite.org/pragma.html#pragma_synchronous). See docs/adr/0015-sqlite-on-the-event-loop.md.
 """
 
 import sqlite3
@@ -48,7 +49,7 @@ Convert = Callable[[object], object]
 Compile = Callable[[Executable, DefaultDialect], CompiledStatement]
 
 
-def connect(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
+def connect(path: Path) -> sqlite3.Connection:
     """Opens a connection. On it, each statement commits by itself, and an acknowledged write is on disk.
 
     Raises:
@@ -59,7 +60,7 @@ def connect(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connectio
     if fault := fault_of(path):
         raise unusable(fault)
     try:
-        connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         _write_ahead(connection)
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
@@ -80,8 +81,14 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
     patiently(lambda: connection.execute("PRAGMA journal_mode = WAL"))
 
 
+def _connect_without_waiting(path: Path) -> sqlite3.Connection:
+    connection = connect(path)
+    connection.execute("PRAGMA busy_timeout = 0")
+    return connection
+
+
 def _connect_to_write(path: Path) -> sqlite3.Connection:
-    connection = connect(path, busy_seconds=0)
+    connection = _connect_without_waiting(path)
     # A savepoint keeps a copy of each page that it changes: in memory, because a temporary file needs a folder that can
     # be written.
     connection.execute("PRAGMA temp_store = MEMORY")
@@ -97,7 +104,7 @@ class SQLiteDatabase:
 
     def __init__(self, path: Path) -> None:
         self.traffic = Traffic()
-        self.on_loop = LoopReader(partial(connect, path, busy_seconds=0), self.traffic)
+        self.on_loop = LoopReader(partial(_connect_without_waiting, path), self.traffic)
         self.reader = Worker(partial(connect, path), "reader", self.traffic)
         self.searcher = Worker(partial(connect, path), "searcher", self.traffic)
         self.writer = GroupWriter(partial(_connect_to_write, path), self.traffic)

@@ -13,35 +13,42 @@ from taskwell.database.counts import Traffic
 from taskwell.database.failures import Translated
 from taskwell.database.interface import Row, Values
 
-LOOP_SECONDS = 0.005
-"""Statements that keep the event loop busy for longer are interrupted. It serves nobody meanwhile."""
+LOOP_SECONDS = 0.02
+"""Statements that keep the event loop for longer are interrupted. That happens when the disk is slow."""
 
-# SQLite looks at the clock after this number of its instructions: about twenty rows of a list, or sixty that are
-# counted. So it reads few pages of the file between two looks, however slow the disk is. Looking costs 1 % of a list.
+LOOP_LOOKS = 500
+"""Statements that need more than 100,000 instructions of SQLite, 200 for each look, are interrupted, too: two to five
+milliseconds. Unlike time, this does not depend on what else the machine does."""
+
+# SQLite looks at the limits after this number of instructions: every 16 rows of a list, or every 67 that are counted.
+# So it reads few pages of the file between two looks, however slow the disk is. With 100, a list would cost 6 % more.
 _INSTRUCTIONS = 200
 
 # Interrupted; or another process holds a lock, for which the event loop does not wait.
 _NOT_NOW = (sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_BUSY)
 
 
-class TimeLimit:
-    """A context in which the statements of a connection are interrupted after `LOOP_SECONDS`."""
+class LoopLimit:
+    """A context in which the statements of a connection are interrupted when they keep the event loop for too long."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._until = 0.0
+        self._looks = 0
 
     def __enter__(self) -> None:
         self._until = time.perf_counter() + LOOP_SECONDS
-        self._connection.set_progress_handler(self._is_over, _INSTRUCTIONS)
+        self._looks = LOOP_LOOKS
+        self._connection.set_progress_handler(self._is_reached, _INSTRUCTIONS)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._connection.set_progress_handler(None, 0)
 
-    def _is_over(self) -> bool:
-        return time.perf_counter() > self._until
+    def _is_reached(self) -> bool:
+        self._looks -= 1
+        return self._looks < 0 or time.perf_counter() > self._until
 
 
 def is_not_now(error: Exception) -> bool:
@@ -51,7 +58,7 @@ def is_not_now(error: Exception) -> bool:
 
 
 class LoopReader:
-    """A connection on which the event loop's thread reads. Its `connect` must set no busy timeout."""
+    """A connection on which the event loop's thread reads. It must have no busy timeout."""
 
     connection: sqlite3.Connection
 
@@ -74,7 +81,7 @@ class LoopReader:
         Raises:
             DatabaseError: the database failed.
         """
-        with self._translated, TimeLimit(self.connection):
+        with self._translated, LoopLimit(self.connection):
             try:
                 return read(self.connection, values)
             except sqlite3.Error as error:

@@ -13,7 +13,7 @@ from itertools import takewhile
 
 from taskwell.database.counts import PoolUse, Traffic
 from taskwell.database.interface import Row, Undo
-from taskwell.database.sqlite_loop import LOOP_SECONDS, TimeLimit, is_not_now
+from taskwell.database.sqlite_loop import LoopLimit, is_not_now
 from taskwell.database.sqlite_threads import Connect, Thread, patiently
 from taskwell.database.waiting_list import WaitingList
 
@@ -22,7 +22,7 @@ GROUP_WRITES = 50
 
 # After this time, no further write of a group begins; it comes with the next group. So a group seldom exceeds the event
 # loop's limit, and the first write of a long group does not wait for long.
-_LOOP_GROUP_SECONDS = LOOP_SECONDS / 2
+_LOOP_GROUP_SECONDS = 0.0025
 _THREAD_GROUP_SECONDS = 0.02
 
 Steps = Callable[[], Sequence[Row]]
@@ -99,7 +99,7 @@ class GroupWriter(Thread):
 
     def _run_at_once(self, group: Sequence[_Waiting]) -> Sequence[_Result] | None:
         try:
-            with TimeLimit(self.connection):
+            with LoopLimit(self.connection):
                 return _run(self.connection, group, _LOOP_GROUP_SECONDS)
         except Exception as error:  # noqa: BLE001 - the callers raise it
             # Not within the limit, which would interrupt it.
@@ -112,7 +112,7 @@ class GroupWriter(Thread):
         for waiting, result in zip(group, results, strict=False):
             if not waiting.result.cancelled():
                 waiting.result.set_result(result)
-        self._group[:0] = group[len(results) :]
+        self._group[:0] = [waiting for waiting in group[len(results) :] if not waiting.result.cancelled()]
         for _ in range(GROUP_WRITES - len(self._group)):
             self._places.give(None)
         self._is_busy = bool(self._group)
