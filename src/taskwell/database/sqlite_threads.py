@@ -15,7 +15,7 @@ from taskwell.database.waiting_list import WaitingList
 BUSY_SECONDS = 5
 """How long to wait for a lock that another process holds."""
 
-_PAUSE_SECONDS = 0.005
+_PAUSE_SECONDS = 0.002
 
 T = TypeVar("T")
 Connect = Callable[[], sqlite3.Connection]
