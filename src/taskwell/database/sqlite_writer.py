@@ -29,7 +29,7 @@ Steps = Callable[[], Sequence[Row]]
 _Result = Sequence[Row] | Exception
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Waiting:
     """A write, and the future that its caller awaits. `alone`: it shares its commit with no other write."""
 
@@ -113,8 +113,11 @@ class GroupWriter(Thread):
             if not waiting.result.cancelled():
                 waiting.result.set_result(result)
         self._group[:0] = [waiting for waiting in group[len(results) :] if not waiting.result.cancelled()]
-        for _ in range(GROUP_WRITES - len(self._group)):
+        free = max(0, GROUP_WRITES - len(self._group))
+        while free and self._places.waiting:
             self._places.give(None)
+            free -= 1
+        self._places.idle = [None] * free
         self._is_busy = bool(self._group)
         if self._is_busy:
             # After the callers who have just got a place.
@@ -125,7 +128,8 @@ def _commit(connection: sqlite3.Connection, run: Callable[[], Sequence[_Result]]
     """Commits what `run` writes, or has written before. If that fails, nothing of it is written."""
     try:
         results = run()
-        connection.commit()
+        if connection.in_transaction:
+            connection.execute("COMMIT")
     except BaseException:
         connection.rollback()
         raise
