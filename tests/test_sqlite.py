@@ -100,17 +100,32 @@ def test_a_very_long_list_does_not_keep_others_waiting(service: Service, alice: 
     assert sorted(taken)[len(taken) // 2] < 0.05
 
 
+_REVISION = "SELECT revision FROM owner WHERE user_id = '{}'"
+
+
 @pytest.mark.parametrize("instructions", [0, 5, 40, 150])
 def test_whatever_is_interrupted_happens_once(
     service: Service, monkeypatch: pytest.MonkeyPatch, instructions: int
 ) -> None:
     monkeypatch.setattr(sqlite_loop, "LOOP_LOOKS", instructions)
     monkeypatch.setattr(sqlite_loop, "_INSTRUCTIONS", 1)
-    for _ in range(5):
-        use_every_endpoint(service.client())
+    use_every_endpoint(service.client())
+
+
+def test_writes_that_share_a_commit_can_be_interrupted_anywhere(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     alice = service.client()
-    assert {one.status_code for one in race([Call(alice, "POST", "", {"title": "new"})] * 20)} == {201}
-    assert alice.titles() == ["new"] * 20
+    paths = [f"/{alice.create()['id']}" for _ in range(8)]
+    # More than those of a rollback to a savepoint, which is then not interrupted.
+    monkeypatch.setattr(sqlite_loop, "_INSTRUCTIONS", 5)
+    limits = range(20, 100, 2)
+    for limit in limits:
+        monkeypatch.setattr(sqlite_loop, "LOOP_LOOKS", limit)
+        changes = [Call(alice, "PATCH", path, {"title": f"with {limit}"}) for path in paths]
+        assert {answer.status_code for answer in race(changes)} == {200}
+    assert alice.titles() == [f"with {limits[-1]}"] * len(paths)
+    assert execute(service.url_of_database, _REVISION.format(alice.user)) == [(len(paths) * (1 + len(limits)),)]
 
 
 # The places of these locks in the file of the shared memory, and the size of its header
