@@ -52,7 +52,10 @@ class Undo(Exception):
 
 
 BuildWrite = Callable[[PrepareStep], Callable[[Values], Sequence[Row]]]
-"""Prepares the steps of a write, and returns the function that runs them. It may raise `Undo`."""
+"""Prepares the steps of a write, and returns the function that runs them. It may raise `Undo`.
+
+On SQLite, the function may run twice, after a rollback; so it does nothing but run its steps.
+"""
 
 
 @dataclass(frozen=True, slots=True)
