@@ -33,6 +33,7 @@ from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.elements import ColumnElement
 
 from taskwell.database.clock import days_ago, now, now_or_later_than
+from taskwell.database.interface import TAKES_LONG
 from taskwell.database.text import by_code_point, contains
 from taskwell.database.watched import watched
 from taskwell.tasks.schemas import MEMBERS
@@ -330,7 +331,7 @@ def _list_changes_of_watched() -> Executable:
 
 # Selects what `list_changes` does, for each owner in `:watched` whose state is not the given one; at most `:limit`
 # changes of each. Each row begins with the owner, their revision and their epoch.
-list_changes_of_watched = _list_changes_of_watched()
+list_changes_of_watched = _list_changes_of_watched().execution_options(**{TAKES_LONG: True})
 
 
 # --- a page of an export
@@ -358,4 +359,4 @@ def _export_page() -> Executable:
 
 # Selects tasks and their revision and `deleted_at`, newest first, those in the trash included. A page begins with the
 # first task whose negated id is above `:after`.
-export_page = _export_page()
+export_page = _export_page().execution_options(**{TAKES_LONG: True})
