@@ -1,0 +1,107 @@
+"""Databases that Citus distributes over several servers, and clusters of such servers."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from support.postgres import PostgresServer
+
+SETTINGS = MappingProxyType({
+    "shared_preload_libraries": "citus",
+    # Creations write in two phases if a statement reaches two workers.
+    "max_prepared_transactions": "200",
+    # The servers have no certificates for each other.
+    "citus.node_conninfo": "sslmode=prefer",
+    "citus.enable_statistics_collection": "off",
+})
+
+
+def new_database(coordinator: str, name: str) -> str:
+    """Makes an empty database on all nodes, and returns its URL on the coordinator.
+
+    `coordinator` is the URL of its maintenance database, where the workers are registered.
+    """
+    return asyncio.run(_new_database(coordinator, name))
+
+
+async def _new_database(coordinator: str, name: str) -> str:
+    workers = await workers_of(coordinator)
+    for server in (coordinator, *workers):
+        await _execute(server, f'CREATE DATABASE "{name}"')
+        await _execute(_in_database(server, name), "CREATE EXTENSION citus")
+    url = _in_database(coordinator, name)
+    await register(url, workers)
+    return url
+
+
+async def workers_of(coordinator: str) -> list[str]:
+    """Returns the URLs of the workers that are registered in a database of the coordinator."""
+    connection = await asyncpg.connect(coordinator)
+    try:
+        nodes = await connection.fetch("SELECT nodename, nodeport FROM pg_dist_node WHERE groupid > 0 ORDER BY groupid")
+    finally:
+        await connection.close()
+    return [_at(coordinator, node["nodename"], node["nodeport"]) for node in nodes]
+
+
+async def register(url: str, workers: list[str]) -> None:
+    """Makes `workers` known in the database at `url`."""
+    await _execute(url, _call("citus_set_coordinator_host", url))
+    for worker in workers:
+        await _execute(url, _call("citus_add_node", worker))
+
+
+def _call(function: str, server: str) -> str:
+    parts = urlsplit(server)
+    return f"SELECT {function}('{parts.hostname}', {parts.port})"
+
+
+def _at(url: str, host: str, port: int) -> str:
+    login = urlsplit(url).netloc.rpartition("@")[0]
+    return urlsplit(url)._replace(netloc=f"{login}@{host}:{port}").geturl()
+
+
+def _in_database(url: str, name: str) -> str:
+    return urlsplit(url)._replace(path=f"/{name}").geturl()
+
+
+async def _execute(url: str, sql: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(sql)
+    finally:
+        await connection.close()
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A coordinator and its workers, on this machine."""
+
+    coordinator: PostgresServer
+    workers: list[PostgresServer]
+
+    @property
+    def url(self) -> str:
+        """The URL of the coordinator's maintenance database."""
+        return self.coordinator.url
+
+
+@contextmanager
+def cluster(binaries: Path, workers: int = 2, **changes: str) -> Iterator[Cluster]:
+    """Starts a cluster from PostgreSQL's programs in `binaries`, where Citus is installed."""
+    with ExitStack() as stack:
+        servers = [PostgresServer(binaries, changes={**SETTINGS, **changes}) for _ in range(workers + 1)]
+        for server in servers:
+            stack.callback(server.stop)
+        for server in servers:
+            server.wait_until_ready()
+            asyncio.run(_execute(server.url, "CREATE EXTENSION citus"))
+        coordinator, *others = servers
+        asyncio.run(register(coordinator.url, [server.url for server in others]))
+        yield Cluster(coordinator, others)
