@@ -12,14 +12,16 @@ import asyncpg
 
 from support.postgres import PostgresServer
 
-SETTINGS = MappingProxyType({
-    "shared_preload_libraries": "citus",
-    # Creations write in two phases if a statement reaches two workers.
-    "max_prepared_transactions": "200",
-    # The servers have no certificates for each other.
-    "citus.node_conninfo": "sslmode=prefer",
-    "citus.enable_statistics_collection": "off",
-})
+SETTINGS = MappingProxyType(
+    {
+        "shared_preload_libraries": "citus",
+        # Creations write in two phases if a statement reaches two workers.
+        "max_prepared_transactions": "200",
+        # The servers have no certificates for each other.
+        "citus.node_conninfo": "sslmode=prefer",
+        "citus.enable_statistics_collection": "off",
+    }
+)
 
 
 def new_database(coordinator: str, name: str) -> str:

@@ -72,7 +72,7 @@ BEGIN
     END IF;
     RETURN erased;
 END $$
-"""
+"""  # noqa: S608 - our own names
 
 
 def is_distributed(connection: Connection) -> bool:

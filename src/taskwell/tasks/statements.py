@@ -8,6 +8,7 @@ functions write.
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Boolean,
     FromClause,
@@ -15,14 +16,17 @@ from sqlalchemy import (
     Select,
     Text,
     and_,
+    any_,
     bindparam,
     case,
+    column,
     delete,
     func,
     literal_column,
     null,
     or_,
     select,
+    table,
     true,
     tuple_,
     union_all,
@@ -33,6 +37,7 @@ from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.elements import ColumnElement
 
 from taskwell.database.clock import days_ago, now, now_or_later_than
+from taskwell.database.schema import SCHEMA
 from taskwell.database.text import by_code_point, contains
 from taskwell.database.watched import watched
 from taskwell.tasks.schemas import MEMBERS
@@ -331,6 +336,52 @@ def _list_changes_of_watched() -> Executable:
 # Selects what `list_changes` does, for each owner in `:watched` whose state is not the given one; at most `:limit`
 # changes of each. Each row begins with the owner, their revision and their epoch.
 list_changes_of_watched = _list_changes_of_watched()
+
+
+# --- changes, on Citus
+
+# Whether the database has Citus, and whether the tasks are distributed. Two statements, because the second one cannot be
+# prepared without Citus.
+has_citus = select(func.to_regclass(literal_column("'pg_catalog.pg_dist_partition'")).is_not(None))
+_partition = table("pg_dist_partition", column("logicalrelid"), schema="pg_catalog")
+is_distributed = select(
+    select(_partition.c.logicalrelid)
+    .where(_partition.c.logicalrelid == func.to_regclass(literal_column(f"'{SCHEMA}.task'")))
+    .exists()
+)
+
+# Selects each owner in `:watched`, and the number of the worker that has their rows.
+_placement = table("pg_dist_placement", column("shardid"), column("groupid"), schema="pg_catalog")
+_shard = func.get_shard_id_for_distribution_column(literal_column(f"'{SCHEMA}.task'"), watched.c.user_id)
+list_workers_of_watched = select(watched.c.user_id, _placement.c.groupid).select_from(
+    watched.join(_placement, _placement.c.shardid == _shard)
+)
+
+
+def _list_changes_on_worker() -> Executable:
+    # A row of `task` and one of `owner` are on the same worker only if they are joined by the user, and `owners` lets
+    # Citus ask the workers of these users only. It refuses a correlated LIMIT, so a window counts.
+    number = func.row_number().over(partition_by=user_revision.c.user_id, order_by=task.c.revision)
+    behind = and_(
+        task.c.user_id == watched.c.user_id,
+        task.c.user_id == user_revision.c.user_id,
+        task.c.revision > watched.c.revision,
+    )
+    sources = watched.join(user_revision, user_revision.c.user_id == watched.c.user_id).outerjoin(task, behind)
+    found = (
+        select(user_revision.c.user_id.label("owner"), user_revision.c.revision.label("owner_revision"))
+        .add_columns(user_revision.c.epoch.label("epoch"), *_STORED, task.c.deleted_at, number.label("number"))
+        .select_from(sources)
+        .where(user_revision.c.user_id == any_(bindparam("owners", type_=ARRAY(Text))))
+        .subquery("found")
+    )
+    first = found.c.number <= bindparam("limit", type_=Integer)
+    return select(*list(found.c)[:-1]).where(first).order_by(found.c.revision)
+
+
+# Selects what `list_changes_of_watched` does, for the owners in `:watched`, who are also in `:owners`. But an owner whose
+# state is the given one has a row without a task, and one without a row of `owner` has none.
+list_changes_on_worker = _list_changes_on_worker()
 
 
 # --- a page of an export
