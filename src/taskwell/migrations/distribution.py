@@ -25,7 +25,7 @@ _HAS_EXTENSION = text("SELECT EXISTS (SELECT FROM pg_extension WHERE extname = '
 _COUNT_WORKERS = text("SELECT count(*) FROM pg_dist_node WHERE shouldhaveshards")
 _IS_DISTRIBUTED = text("SELECT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = to_regclass(:table))")
 
-_DISTRIBUTE = (
+DISTRIBUTE = (
     # A unique index of a distributed table contains the column that it is distributed by. Ids stay unique without one:
     # they come from one sequence.
     f"ALTER TABLE {_TASK} DROP CONSTRAINT task_pkey, ADD CONSTRAINT task_pkey PRIMARY KEY (user_id, id)",
@@ -91,7 +91,7 @@ def distribute(connection: Connection) -> None:
     if not connection.scalar(_COUNT_WORKERS):
         raise DatabaseError(_NO_WORKERS)
     use_one_connection(connection)
-    for statement in _DISTRIBUTE:
+    for statement in DISTRIBUTE:
         connection.exec_driver_sql(statement)
     delegate_functions(connection)
 

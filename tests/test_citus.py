@@ -1,0 +1,278 @@
+"""Past one machine: everything of a user on one worker of a Citus cluster. Runs where TEST_CITUS_URL names a coordinator."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from itertools import count
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+from alembic import command
+from alembic.config import Config
+
+from support import citus, events
+from support.postgres import PostgresServer
+from support.problem import assert_problem
+from support.proc import children_of
+from support.process import production, run
+from support.rows import execute
+from support.servers import server_of
+from support.service import Client, Service, create_schema, running, use_every_endpoint
+from taskwell.database.urls import PostgresURL, parse_database_url
+from taskwell.migrations import distribution
+from taskwell.migrations.runner import run as run_alembic
+from taskwell.migrations.runner import upgrade
+
+ENOUGH_SECONDS = 30
+
+# As docs/operations.md has it.
+ROLE = """
+CREATE ROLE taskwell_service LOGIN;
+ALTER ROLE taskwell_service SET statement_timeout = '2s';
+ALTER ROLE taskwell_service SET lock_timeout = '1s';
+ALTER ROLE taskwell_service SET idle_in_transaction_session_timeout = '10s';
+"""
+RIGHTS = """
+GRANT USAGE ON SCHEMA taskwell, taskwell_0003 TO taskwell_service;
+GRANT SELECT ON taskwell.task, taskwell.owner, taskwell.alembic_version TO taskwell_service;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA taskwell_0003 FROM PUBLIC;
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA taskwell_0003 TO taskwell_service;
+"""
+
+
+def run_script(url: str, sql: str) -> None:
+    async def send() -> None:
+        connection = await asyncpg.connect(url)
+        await connection.execute(sql)
+        await connection.close()
+
+    asyncio.run(send())
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[citus.Cluster]:
+    """A cluster of its own, whose workers can be killed."""
+    ((binaries,),) = execute(server_of("citus")["url"], "SELECT setting FROM pg_config WHERE name = 'BINDIR'")
+    with citus.cluster(Path(str(binaries))) as started:
+        run_script(started.url, ROLE)
+        yield started
+
+
+@pytest.fixture(scope="module")
+def served(cluster: citus.Cluster) -> Iterator[Service]:
+    """A service that uses the documented role."""
+    url = citus.new_database(cluster.url, "taskwell")
+    create_schema("citus", url)
+    run_script(url, RIGHTS)
+    host = urlsplit(url).netloc.rpartition("@")[2]
+    with running("citus", migrate=False, DATABASE_URL=f"postgresql://taskwell_service@{host}/taskwell") as service:
+        yield Service(**{**vars(service), "url_of_database": url})
+
+
+def worker_of(service: Service, client: Client) -> int:
+    """The number of the worker that has the rows of a user, from 0."""
+    ((group,),) = execute(
+        service.url_of_database,
+        "SELECT groupid FROM pg_dist_placement "
+        f"WHERE shardid = get_shard_id_for_distribution_column('taskwell.task', '{client.user}')",
+    )
+    ((number,),) = execute(
+        service.url_of_database, f"SELECT count(*) FROM pg_dist_node WHERE groupid BETWEEN 1 AND {group} - 1"
+    )
+    return int(str(number))
+
+
+def clients_on(service: Service, worker: int, number: int) -> list[Client]:
+    found: list[Client] = []
+    while len(found) < number:
+        client = service.client()
+        if worker_of(service, client) == worker:
+            client.create()
+            found.append(client)
+    return found
+
+
+@contextmanager
+def killed(server: PostgresServer) -> Iterator[None]:
+    server.kill()
+    try:
+        yield
+    finally:
+        server.recover()
+
+
+@contextmanager
+def frozen(server: PostgresServer) -> Iterator[None]:
+    """Stops all processes of a server, as a machine does that swaps or has lost its disk."""
+    pid = server._process.pid
+    # The main process first, so that it starts no others.
+    os.kill(pid, signal.SIGSTOP)
+    processes = [int(child.name) for child in children_of(pid)]
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in (*processes, pid):
+            os.kill(process, signal.SIGCONT)
+
+
+def eventually_served(client: Client) -> None:
+    deadline = time.monotonic() + ENOUGH_SECONDS
+    while not client.request("GET").is_success:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+# --- it works
+
+
+def test_with_the_documented_rights_everything_works(served: Service) -> None:
+    for client in [*clients_on(served, 0, 2), *clients_on(served, 1, 2)]:
+        client.request("DELETE", client.request("GET").json()["tasks"][0]["id"])
+        use_every_endpoint(client)
+        assert client.request("DELETE", f"/api/{client.user}?confirm={client.user}").status_code == 204
+
+
+def test_changes_run_on_the_worker_and_creations_on_the_coordinator(served: Service) -> None:
+    delegated = execute(
+        served.url_of_database,
+        "SELECT proname FROM pg_dist_object JOIN pg_proc ON objid = pg_proc.oid "
+        "WHERE classid = 'pg_proc'::regclass AND distribution_argument_index = 0 ORDER BY proname",
+    )
+    assert delegated == [("change_task",), ("delete_task",), ("erase_owner",), ("restore_task",)]
+
+
+def test_newest_first_also_holds_after_a_user_has_moved_to_another_worker(served: Service) -> None:
+    (client,) = clients_on(served, 1, 1)
+    execute(
+        served.url_of_database,
+        "SELECT citus_move_shard_placement(get_shard_id_for_distribution_column('taskwell.task', "
+        f"'{client.user}'), {nodes(served)}, 'block_writes')",
+    )
+    assert worker_of(served, client) == 0
+    client.create("after the move")
+    assert client.titles() == ["after the move", "Buy milk"]
+
+
+def nodes(service: Service) -> str:
+    """The arguments that name the second worker, and then the first."""
+    found = execute(
+        service.url_of_database,
+        "SELECT format('%L, %s', nodename, nodeport) FROM pg_dist_node WHERE groupid > 0 ORDER BY groupid DESC",
+    )
+    return ", ".join(str(node) for (node,) in found)
+
+
+def test_old_deleted_tasks_are_purged_on_every_worker(served: Service, tmp_path: Path) -> None:
+    old = [*clients_on(served, 0, 3), *clients_on(served, 1, 3)]
+    for client in old:
+        client.request("DELETE", client.request("GET").json()["tasks"][0]["id"])
+    users = ", ".join(f"'{client.user}'" for client in old)
+    execute(
+        served.url_of_database,
+        f"UPDATE taskwell.task SET deleted_at = now() - interval '31 days' WHERE user_id IN ({users})",
+    )
+    done = run(tmp_path, "purge", **production(served.url_of_database))
+    assert done.stdout.startswith("Erased 6 tasks."), done.stderr
+    for client in old:
+        assert client.request("GET", f"/api/{client.user}/trash").json()["count"] == 0
+
+
+def test_everything_can_be_copied_in_and_out(served: Service, tmp_path: Path) -> None:
+    upgrade(parse_database_url(f"sqlite:///{tmp_path}/file.db"))
+    another = citus.new_database(server_of("citus")["url"], f"copy_{time.time_ns()}")
+    create_schema("citus", another)
+    for client in (*clients_on(served, 0, 2), *clients_on(served, 1, 2)):
+        client.create("another")
+    way = [served.url_of_database, f"sqlite:///{tmp_path}/file.db", another]
+    for source, target in zip(way, way[1:], strict=False):
+        done = run(tmp_path, "copy", "--from", source, "--to", target)
+        assert done.returncode == 0, done.stderr
+    with running("citus", migrate=False, DATABASE_URL=another) as copied:
+        mine = copied.client(client.user)
+        assert mine.titles() == ["another", "Buy milk"]
+        assert mine.create()["id"] > max(task["id"] for task in client.request("GET").json()["tasks"])
+
+
+# --- the next change of the schema
+
+
+@pytest.mark.parametrize("revision", ["0001", "0002", "0003"])
+def test_a_database_that_is_distributed_can_be_migrated(revision: str, new_database_url: Callable[[str], str]) -> None:
+    url = new_database_url("citus")
+    parsed = parse_database_url(url)
+    assert isinstance(parsed, PostgresURL)
+
+    def distribute_earlier(config: Config) -> None:
+        connection = config.attributes["connection"]
+        command.upgrade(config, revision)
+        distribution.use_one_connection(connection)
+        for statement in distribution.DISTRIBUTE:
+            connection.exec_driver_sql(statement)
+
+    run_alembic(parsed, distribute_earlier)
+    with running("citus", migrate=False, DATABASE_URL=url) as service:
+        assert upgrade(parsed)
+        assert not upgrade(parsed)
+        for client in (*clients_on(service, 0, 2), *clients_on(service, 1, 2)):
+            client.request("DELETE", client.request("GET").json()["tasks"][0]["id"])
+            use_every_endpoint(client)
+
+
+# --- a worker fails
+
+
+def test_a_lost_worker_harms_only_its_own_users(cluster: citus.Cluster, served: Service) -> None:
+    (lost,), others = clients_on(served, 0, 1), clients_on(served, 1, 4)
+    with killed(cluster.workers[0]):
+        for turn in range(10):
+            assert_problem(lost.request("GET"), 500, "DATABASE_ERROR")
+            assert_problem(lost.request("POST", json={"title": "x"}), 500, "DATABASE_ERROR")
+            for other in others:
+                task = other.create(f"{turn}")
+                assert other.request("PATCH", task["id"], json={"complete": True}).status_code == 200
+    eventually_served(lost)
+    assert lost.create()
+
+
+def test_a_frozen_worker_harms_only_its_own_users(cluster: citus.Cluster, served: Service) -> None:
+    waiting, others = clients_on(served, 0, 4), clients_on(served, 1, 4)
+    with ThreadPoolExecutor(len(waiting)) as threads:
+        with frozen(cluster.workers[0]):
+            hung = [threads.submit(client.request, "GET") for client in waiting]
+            slowest = 0.0
+            while not all(one.done() for one in hung):
+                for other in others:
+                    started = time.monotonic()
+                    other.create()
+                    slowest = max(slowest, time.monotonic() - started)
+            assert slowest < 2
+            for one in hung:
+                assert_problem(one.result(), 500, "DATABASE_ERROR")
+    for client in waiting:
+        eventually_served(client)
+
+
+@pytest.mark.parametrize("failing", [killed, frozen])
+def test_streams_of_other_users_go_on_while_a_worker_fails(
+    failing: Callable[[PostgresServer], Iterator[None]], cluster: citus.Cluster, served: Service
+) -> None:
+    (silent,), (other,) = clients_on(served, 0, 1), clients_on(served, 1, 1)
+    numbers = count()
+    with ExitStack() as stack:
+        quiet, told = (stack.enter_context(events.stream(client)).begun() for client in (silent, other))
+        with failing(cluster.workers[0]):  # type: ignore[attr-defined]
+            for _ in range(3):
+                title = f"{next(numbers)}"
+                other.create(title)
+                assert [event.data["title"] for event in told.changes(1)] == [title]
+        eventually_served(silent)
+        silent.create("back")
+        assert [event.data["title"] for event in quiet.changes(1)] == ["back"]
