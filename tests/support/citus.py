@@ -1,6 +1,8 @@
 """Databases that Citus distributes over several servers, and clusters of such servers."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from support.postgres import PostgresServer
+from support.proc import children_of
 
 SETTINGS = MappingProxyType(
     {
@@ -107,3 +110,51 @@ def cluster(binaries: Path, workers: int = 2, **changes: str) -> Iterator[Cluste
         coordinator, *others = servers
         asyncio.run(register(coordinator.url, [server.url for server in others]))
         yield Cluster(coordinator, others)
+
+
+@contextmanager
+def killed(server: PostgresServer) -> Iterator[None]:
+    """Kills a server, and starts it again at the end of the block."""
+    server.kill()
+    try:
+        yield
+    finally:
+        server.recover()
+
+
+@contextmanager
+def frozen(server: PostgresServer) -> Iterator[None]:
+    """Stops all processes of a server until the end of the block. Connections to it stay open, and silent."""
+    pid = server._process.pid
+    # The main process first, so that it starts no others.
+    os.kill(pid, signal.SIGSTOP)
+    processes = [int(child.name) for child in children_of(pid)]
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in (*processes, pid):
+            os.kill(process, signal.SIGCONT)
+
+
+def worker_of(url: str, user: str) -> int:
+    """Returns the number of the worker that has the rows of a user, from 0."""
+    return asyncio.run(_worker_of(url, user))
+
+
+async def _worker_of(url: str, user: str) -> int:
+    connection = await asyncpg.connect(url)
+    try:
+        number: int = await connection.fetchval(_WORKER, user)
+    finally:
+        await connection.close()
+    return number
+
+
+_WORKER = """
+SELECT count(*) FROM pg_dist_node WHERE groupid > 0 AND groupid < (
+    SELECT groupid FROM pg_dist_placement
+    WHERE shardid = get_shard_id_for_distribution_column('taskwell.task', $1::text)
+)
+"""

@@ -2,7 +2,7 @@
 
 Everything of a user is on one worker, and the functions that write run there: one round trip more than on one server.
 Only creations and batches run on the coordinator, so that all ids come from one sequence and rise over time, also after
-a user has moved to another worker. See docs/adr/0015-a-distributed-database-is-made-by-a-command.md.
+a user has moved to another worker. See docs/adr/0015-a-command-distributes-the-tables.md.
 """
 
 from sqlalchemy import Connection, text
@@ -36,7 +36,7 @@ DISTRIBUTE = (
     f"SELECT truncate_local_data_after_distributing_table('{_TASK}')",
 )
 
-_DELEGATED = (
+DELEGATED = (
     "change_task(text, bigint, text, boolean, text, boolean, text[], text[])",
     "delete_task(text, bigint, text[], text[])",
     "restore_task(text, bigint)",
@@ -106,7 +106,7 @@ def use_one_connection(connection: Connection) -> None:
 
 def delegate_functions(connection: Connection) -> None:
     """Makes the functions of this version run where the rows are. It can be repeated."""
-    for function in _DELEGATED:
+    for function in DELEGATED:
         connection.exec_driver_sql(
             f"SELECT create_distributed_function('{FUNCTIONS_SCHEMA}.{function}', '$1', colocate_with => '{_TASK}')"
         )
