@@ -8,7 +8,6 @@ functions write.
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import (
-    ARRAY,
     BigInteger,
     Boolean,
     FromClause,
@@ -16,17 +15,14 @@ from sqlalchemy import (
     Select,
     Text,
     and_,
-    any_,
     bindparam,
     case,
-    column,
     delete,
     func,
     literal_column,
     null,
     or_,
     select,
-    table,
     true,
     tuple_,
     union_all,
@@ -37,7 +33,6 @@ from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.elements import ColumnElement
 
 from taskwell.database.clock import days_ago, now, now_or_later_than
-from taskwell.database.schema import SCHEMA
 from taskwell.database.text import by_code_point, contains
 from taskwell.database.watched import watched
 from taskwell.tasks.schemas import MEMBERS
@@ -47,7 +42,7 @@ from taskwell.tasks.tables import task, user_revision
 PUBLIC = [task.c[name] for name in MEMBERS]
 
 # A task and its revision.
-_STORED = (*PUBLIC, task.c.revision)
+STORED = (*PUBLIC, task.c.revision)
 
 owner = bindparam("owner", type_=Text)
 task_id = bindparam("id", type_=task.c.id.type)
@@ -56,7 +51,7 @@ _OWN_AND_LIVE = (task.c.user_id == owner, task.c.deleted_at.is_(None))
 
 # --- one task
 
-get_task = select(*_STORED).where(*_OWN_AND_LIVE, task.c.id == task_id)
+get_task = select(*STORED).where(*_OWN_AND_LIVE, task.c.id == task_id)
 
 
 # The state of the owner's tasks: one row, 0 and 0 before the first write.
@@ -74,7 +69,7 @@ _next_revision = (
     .scalar_subquery()
 )
 
-get_created_task = select(*_STORED, task.c.deleted_at, task.c.creation_digest).where(
+get_created_task = select(*STORED, task.c.deleted_at, task.c.creation_digest).where(
     task.c.user_id == owner, task.c.creation_key == bindparam("creation_key", type_=Text)
 )
 
@@ -91,7 +86,7 @@ create_task = (
         creation_key=bindparam("creation_key", type_=Text),
         creation_digest=bindparam("creation_digest", type_=task.c.creation_digest.type),
     )
-    .returning(*_STORED)
+    .returning(*STORED)
 )
 
 
@@ -113,18 +108,18 @@ change_task = (
         tuple_(*[task.c[name] for name in _changes]).is_distinct_from(tuple_(*_changes.values())),
     )
     .values(**_changes, updated_at=now_or_later_than(task.c.updated_at), revision=_next_revision)
-    .returning(*_STORED)
+    .returning(*STORED)
 )
 
 delete_task = (
     update(task)
     .where(*_OWN_AND_LIVE, task.c.id == task_id)
     .values(deleted_at=now(), revision=_next_revision)
-    .returning(*_STORED)
+    .returning(*STORED)
 )
 
 # Deleted tasks, erased ones included.
-get_deleted_task = select(*_STORED).where(task.c.user_id == owner, task.c.deleted_at.is_not(None), task.c.id == task_id)
+get_deleted_task = select(*STORED).where(task.c.user_id == owner, task.c.deleted_at.is_not(None), task.c.id == task_id)
 
 # Every trace of the owner.
 erase_own_tasks = delete(task).where(task.c.user_id == owner)
@@ -132,13 +127,13 @@ erase_revision = delete(user_revision).where(user_revision.c.user_id == owner)
 
 _OWN_AND_NOT_ERASED = (task.c.user_id == owner, task.c.erased_at.is_(None))
 
-get_task_or_trashed = select(*_STORED, task.c.deleted_at).where(*_OWN_AND_NOT_ERASED, task.c.id == task_id)
+get_task_or_trashed = select(*STORED, task.c.deleted_at).where(*_OWN_AND_NOT_ERASED, task.c.id == task_id)
 
 restore_task = (
     update(task)
     .where(*_OWN_AND_NOT_ERASED, task.c.deleted_at.is_not(None), task.c.id == task_id)
     .values(deleted_at=null(), updated_at=now_or_later_than(task.c.updated_at), revision=_next_revision)
-    .returning(*_STORED)
+    .returning(*STORED)
 )
 
 # The one statement on the tasks of all users; see `taskwell.tasks.purge`. It sets no revision, so no trigger fires.
@@ -169,7 +164,7 @@ def list_trash(*, follows: bool) -> Executable:
     the page begins after the deletion with the revision `:after_revision`.
     """
     totals = select(func.count().label("count")).select_from(task).where(*_IN_TRASH).subquery("totals")
-    page = select(*_STORED, task.c.deleted_at).where(*_IN_TRASH)
+    page = select(*STORED, task.c.deleted_at).where(*_IN_TRASH)
     if follows:
         page = page.where(task.c.revision < bindparam("after_revision", type_=BigInteger))
     # Each deletion has a revision of its own. With a condition on `deleted_at`, PostgreSQL would expect too few tasks
@@ -294,7 +289,7 @@ def _list_changes() -> Executable:
     # of its own, so a page can end after any of them.
     state = get_state.subquery("state")
     page = (
-        select(*_STORED, task.c.deleted_at)
+        select(*STORED, task.c.deleted_at)
         .where(task.c.user_id == owner, task.c.revision > bindparam("since", type_=BigInteger))
         .order_by(task.c.revision)
         .limit(bindparam("limit", type_=Integer))
@@ -326,7 +321,7 @@ def _list_changes_of_watched() -> Executable:
     sources = watched.outerjoin(user_revision, user_revision.c.user_id == watched.c.user_id)
     return (
         select(watched.c.user_id.label("owner"), revision.label("owner_revision"), epoch.label("epoch"))
-        .add_columns(*_STORED, task.c.deleted_at)
+        .add_columns(*STORED, task.c.deleted_at)
         .select_from(sources.outerjoin(task, and_(behind, task.c.revision <= last)))
         .where(or_(revision != watched.c.revision, epoch != watched.c.epoch))
         .order_by(task.c.revision)
@@ -338,52 +333,6 @@ def _list_changes_of_watched() -> Executable:
 list_changes_of_watched = _list_changes_of_watched()
 
 
-# --- changes, on Citus
-
-# Whether the database has Citus, and whether the tasks are distributed. Two statements, because the second one cannot be
-# prepared without Citus.
-has_citus = select(func.to_regclass(literal_column("'pg_catalog.pg_dist_partition'")).is_not(None))
-_partition = table("pg_dist_partition", column("logicalrelid"), schema="pg_catalog")
-is_distributed = select(
-    select(_partition.c.logicalrelid)
-    .where(_partition.c.logicalrelid == func.to_regclass(literal_column(f"'{SCHEMA}.task'")))
-    .exists()
-)
-
-# Selects each owner in `:watched`, and the number of the worker that has their rows.
-_placement = table("pg_dist_placement", column("shardid"), column("groupid"), schema="pg_catalog")
-_shard = func.get_shard_id_for_distribution_column(literal_column(f"'{SCHEMA}.task'"), watched.c.user_id)
-list_workers_of_watched = select(watched.c.user_id, _placement.c.groupid).select_from(
-    watched.join(_placement, _placement.c.shardid == _shard)
-)
-
-
-def _list_changes_on_worker() -> Executable:
-    # A row of `task` and one of `owner` are on the same worker only if they are joined by the user, and `owners` lets
-    # Citus ask the workers of these users only. It refuses a correlated LIMIT, so a window counts.
-    number = func.row_number().over(partition_by=user_revision.c.user_id, order_by=task.c.revision)
-    behind = and_(
-        task.c.user_id == watched.c.user_id,
-        task.c.user_id == user_revision.c.user_id,
-        task.c.revision > watched.c.revision,
-    )
-    sources = watched.join(user_revision, user_revision.c.user_id == watched.c.user_id).outerjoin(task, behind)
-    found = (
-        select(user_revision.c.user_id.label("owner"), user_revision.c.revision.label("owner_revision"))
-        .add_columns(user_revision.c.epoch.label("epoch"), *_STORED, task.c.deleted_at, number.label("number"))
-        .select_from(sources)
-        .where(user_revision.c.user_id == any_(bindparam("owners", type_=ARRAY(Text))))
-        .subquery("found")
-    )
-    first = found.c.number <= bindparam("limit", type_=Integer)
-    return select(*list(found.c)[:-1]).where(first).order_by(found.c.revision)
-
-
-# Selects what `list_changes_of_watched` does, for the owners in `:watched`, who are also in `:owners`. But an owner whose
-# state is the given one has a row without a task, and one without a row of `owner` has none.
-list_changes_on_worker = _list_changes_on_worker()
-
-
 # --- a page of an export
 
 
@@ -391,7 +340,7 @@ def _export_page() -> Executable:
     # Live and deleted tasks are in different indexes, each in the order of the export. With one condition for both, the
     # database would sort all of the owner's tasks for each page.
     live, deleted = (
-        select(*_STORED, task.c.deleted_at)
+        select(*STORED, task.c.deleted_at)
         .where(*conditions, -task.c.id > bindparam("after", type_=BigInteger))
         .order_by(*order)
         .limit(bindparam("limit", type_=Integer))

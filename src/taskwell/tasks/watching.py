@@ -16,7 +16,7 @@ from taskwell.database.failures import within
 from taskwell.database.interface import Database, Row
 from taskwell.errors import Problem
 from taskwell.etags import ListState
-from taskwell.tasks import statements
+from taskwell.tasks import distributed, statements
 
 TIMEOUT_SECONDS = 5
 
@@ -31,10 +31,10 @@ class WatchedChanges:
 
     def __init__(self, database: Database) -> None:
         self._changes = database.prepare(statements.list_changes_of_watched)
-        self._on_worker = database.prepare(statements.list_changes_on_worker)
-        self._workers = database.prepare(statements.list_workers_of_watched)
-        self._has_citus = database.prepare(statements.has_citus)
-        self._has_distributed = database.prepare(statements.is_distributed)
+        self._on_worker = database.prepare(distributed.list_changes_on_worker)
+        self._workers = database.prepare(distributed.list_workers_of_watched)
+        self._has_citus = database.prepare(distributed.has_citus)
+        self._has_distributed = database.prepare(distributed.is_distributed)
         self._is_distributed: bool | None = None
 
     async def read(self, states: States, limit: int) -> Sequence[Row]:
