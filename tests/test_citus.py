@@ -15,6 +15,7 @@ from alembic import command
 from alembic.config import Config
 
 from support import citus, events
+from support.documents import blocks
 from support.postgres import PostgresServer
 from support.problem import assert_problem
 from support.process import production, run
@@ -31,22 +32,11 @@ ENOUGH_SECONDS = 30
 # A request of another user takes milliseconds. On a busy machine, it may take longer, but it does not wait for a timeout.
 HARMED_SECONDS = 1.5
 
-# As docs/operations.md has it.
-ROLE = """
-CREATE ROLE taskwell_service LOGIN;
-ALTER ROLE taskwell_service SET statement_timeout = '2s';
-ALTER ROLE taskwell_service SET lock_timeout = '1s';
-ALTER ROLE taskwell_service SET idle_in_transaction_session_timeout = '10s';
-"""
-RIGHTS = """
-GRANT USAGE ON SCHEMA taskwell, taskwell_0003 TO taskwell_service;
-GRANT SELECT ON taskwell.task, taskwell.owner, taskwell.alembic_version TO taskwell_service;
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA taskwell_0003 FROM PUBLIC;
-GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA taskwell_0003 TO taskwell_service;
-"""
 
+def run_documented(url: str, beginning: str) -> None:
+    """Runs the block of docs/operations.md that begins so."""
+    (sql,) = [block for block in blocks("docs/operations.md", "sql") if block.startswith(beginning)]
 
-def run_script(url: str, sql: str) -> None:
     async def send() -> None:
         connection = await asyncpg.connect(url)
         await connection.execute(sql)
@@ -60,7 +50,6 @@ def cluster() -> Iterator[citus.Cluster]:
     """A cluster of its own, whose workers can be killed."""
     ((binaries,),) = execute(server_of("citus")["url"], "SELECT setting FROM pg_config WHERE name = 'BINDIR'")
     with citus.cluster(Path(str(binaries))) as started:
-        run_script(started.url, ROLE)
         yield started
 
 
@@ -69,7 +58,8 @@ def served(cluster: citus.Cluster) -> Iterator[Service]:
     """A service that uses the documented role."""
     url = citus.new_database(cluster.url, "taskwell")
     create_schema("citus", url)
-    run_script(url, RIGHTS)
+    run_documented(url, "CREATE ROLE taskwell_service")
+    run_documented(url, "ALTER ROLE taskwell_service SET statement_timeout = '2s'")
     host = urlsplit(url).netloc.rpartition("@")[2]
     with running("citus", migrate=False, DATABASE_URL=f"postgresql://taskwell_service@{host}/taskwell") as service:
         yield Service(**{**vars(service), "url_of_database": url})
