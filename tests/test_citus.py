@@ -45,6 +45,11 @@ def run_documented(url: str, beginning: str) -> None:
     asyncio.run(send())
 
 
+def login_of(role: str, url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=f"{role}@{parts.netloc.rpartition('@')[2]}").geturl()
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[citus.Cluster]:
     """A cluster of its own, whose workers can be killed."""
@@ -57,11 +62,11 @@ def cluster() -> Iterator[citus.Cluster]:
 def served(cluster: citus.Cluster) -> Iterator[Service]:
     """A service that uses the documented role."""
     url = citus.new_database(cluster.url, "taskwell")
-    create_schema("citus", url)
+    run_documented(url, "CREATE ROLE taskwell_owner")
+    create_schema("citus", login_of("taskwell_owner", url))
     run_documented(url, "CREATE ROLE taskwell_service")
     run_documented(url, "ALTER ROLE taskwell_service SET statement_timeout = '2s'")
-    host = urlsplit(url).netloc.rpartition("@")[2]
-    with running("citus", migrate=False, DATABASE_URL=f"postgresql://taskwell_service@{host}/taskwell") as service:
+    with running("citus", migrate=False, DATABASE_URL=login_of("taskwell_service", url)) as service:
         yield Service(**{**vars(service), "url_of_database": url})
 
 
@@ -151,6 +156,22 @@ def test_everything_can_be_copied_in_and_out(served: Service, tmp_path: Path) ->
         mine = copied.client(client.user)
         assert mine.titles() == ["another", "Buy milk"]
         assert mine.create()["id"] > max(task["id"] for task in client.request("GET").json()["tasks"])
+
+
+def test_tasks_from_before_the_distribution_are_still_there(new_database_url: Callable[[str], str]) -> None:
+    url = new_database_url("citus")
+    upgrade(parse_database_url(url))
+    with running("citus", migrate=False, DATABASE_URL=url) as before:
+        clients = [before.client() for _ in range(10)]
+        etags = [client.request("POST", json={"title": "before"}).headers["etag"] for client in clients]
+    create_schema("citus", url)
+    with running("citus", migrate=False, DATABASE_URL=url) as after:
+        for client, etag in zip(clients, etags, strict=True):
+            mine = after.client(client.user)
+            (task,) = mine.request("GET").json()["tasks"]
+            assert mine.request("PATCH", task["id"], json={"complete": True}, headers={"If-Match": etag}).is_success
+            assert mine.create("after")["id"] > task["id"]
+            assert mine.titles() == ["after", "before"]
 
 
 # --- the next change of the schema

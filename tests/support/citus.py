@@ -18,11 +18,13 @@ from support.proc import children_of
 SETTINGS = MappingProxyType(
     {
         "shared_preload_libraries": "citus",
-        # Creations write in two phases if a statement reaches two workers.
+        # A migration commits on all servers, in two phases.
         "max_prepared_transactions": "200",
         # The servers have no certificates for each other.
         "citus.node_conninfo": "sslmode=prefer",
         "citus.enable_statistics_collection": "off",
+        # Citus has a process for each database.
+        "max_worker_processes": "100",
     }
 )
 

@@ -5,6 +5,7 @@ the others. See docs/adr/0012-live-events-by-one-look-for-all-streams.md.
 """
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import cast
@@ -23,6 +24,8 @@ TIMEOUT_SECONDS = 5
 WORKER_SECONDS = 1
 """A look does not wait longer for a worker if others have replied. Its changes come with a later look."""
 
+logger = logging.getLogger(__name__)
+
 States = Mapping[UserId, ListState]
 
 
@@ -36,6 +39,7 @@ class WatchedChanges:
         self._has_citus = database.prepare(distributed.has_citus)
         self._has_distributed = database.prepare(distributed.is_distributed)
         self._is_distributed: bool | None = None
+        self._is_failing = False
 
     async def read(self, states: States, limit: int) -> Sequence[Row]:
         """Returns the rows of `list_changes_of_watched`.
@@ -47,22 +51,9 @@ class WatchedChanges:
         """
         if self._is_distributed is None:
             self._is_distributed = await within(TIMEOUT_SECONDS, self._find_out())
-        if not self._is_distributed:
-            return await within(TIMEOUT_SECONDS, self._changes(watched=_watched(states), limit=limit))
-        found: list[Row] = []
-        failures: list[Problem] = []
-        parts = await within(TIMEOUT_SECONDS, self._by_worker(states))
-        reads = [self._read_from_worker(part, limit) for part in parts]
-        for result in await asyncio.gather(*reads, return_exceptions=True):
-            if isinstance(result, Problem):
-                failures.append(result)
-            elif isinstance(result, BaseException):
-                raise result
-            else:
-                found += result
-        if failures and len(failures) == len(parts):
-            raise failures[0]
-        return found
+        if self._is_distributed:
+            return await self._read_from_workers(states, limit)
+        return await within(TIMEOUT_SECONDS, self._changes(watched=_watched(states), limit=limit))
 
     async def _find_out(self) -> bool:
         """Returns whether the tasks are on several servers."""
@@ -75,11 +66,32 @@ class WatchedChanges:
             parts[worker][cast("UserId", owner)] = states[cast("UserId", owner)]
         return list(parts.values())
 
+    async def _read_from_workers(self, states: States, limit: int) -> Sequence[Row]:
+        parts = await within(TIMEOUT_SECONDS, self._by_worker(states))
+        results = await asyncio.gather(*[self._read_or_fail(part, limit) for part in parts])
+        problems = [result for result in results if isinstance(result, Problem)]
+        if len(problems) == len(parts):
+            raise problems[0]
+        self._note(problems)
+        return [row for result in results if not isinstance(result, Problem) for row in result]
+
+    async def _read_or_fail(self, states: States, limit: int) -> Sequence[Row] | Problem:
+        try:
+            return await within(WORKER_SECONDS, self._read_from_worker(states, limit))
+        except Problem as problem:
+            return problem
+
     async def _read_from_worker(self, states: States, limit: int) -> Sequence[Row]:
-        rows = await within(WORKER_SECONDS, self._on_worker(watched=_watched(states), owners=list(states), limit=limit))
+        rows = await self._on_worker(watched=_watched(states), owners=list(states), limit=limit)
         erased = states.keys() - {row[0] for row in rows}
         found = [*rows, *[(owner, 0, 0, *_NO_TASK) for owner in erased]]
         return [row for row in found if (row[1], row[2]) != states[cast("UserId", row[0])]]
+
+    def _note(self, problems: Sequence[Problem]) -> None:
+        # Once for an outage.
+        if problems and not self._is_failing:
+            logger.warning("cannot look for changes on every worker, and will try again: %s", problems[0].cause)
+        self._is_failing = bool(problems)
 
 
 _NO_TASK = (None,) * (len(statements.PUBLIC) + 2)
