@@ -98,12 +98,17 @@ def test_with_the_documented_rights_everything_works(served: Service) -> None:
 
 
 def test_changes_run_on_the_worker_and_creations_on_the_coordinator(served: Service) -> None:
-    delegated = execute(
-        served.url_of_database,
+    assert delegated(served.url_of_database) == ["change_task", "delete_task", "erase_owner", "restore_task"]
+
+
+def delegated(url: str) -> list[object]:
+    """The functions that run where the rows of their user are."""
+    rows = execute(
+        url,
         "SELECT proname FROM pg_dist_object JOIN pg_proc ON objid = pg_proc.oid "
         "WHERE classid = 'pg_proc'::regclass AND distribution_argument_index = 0 ORDER BY proname",
     )
-    assert delegated == [("change_task",), ("delete_task",), ("erase_owner",), ("restore_task",)]
+    return [name for (name,) in rows]
 
 
 def test_newest_first_also_holds_after_a_user_has_moved_to_another_worker(served: Service) -> None:
@@ -194,6 +199,8 @@ def test_a_database_that_is_distributed_can_be_migrated(revision: str, new_datab
     with running("citus", migrate=False, DATABASE_URL=url) as service:
         assert upgrade(parsed)
         assert not upgrade(parsed)
+        assert len(delegated(url)) == len(distribution.DELEGATED)
+        assert execute(url, "SELECT taskwell_0003.purge(30, 500)") == [(0,)]
         for client in (*clients_on(service, 0, 2), *clients_on(service, 1, 2)):
             client.request("DELETE", client.request("GET").json()["tasks"][0]["id"])
             use_every_endpoint(client)
