@@ -205,6 +205,7 @@ def _failures(cluster: citus.Cluster, url: str) -> list[Row]:
     worker = cluster.workers[0]
     execute(url, "ALTER ROLE suite SET statement_timeout = '2s'")
     execute(url, "ALTER ROLE suite SET lock_timeout = '1s'")
+    execute(url, "ALTER ROLE suite SET citus.node_connection_timeout = '300ms'")
     with running("citus", migrate=False, DATABASE_URL=url) as service:
         clients = [service.client() for _ in range(4 * CROWD)]
         theirs = [client for client in clients if citus.worker_of(url, client.user) == 0][:CROWD]
