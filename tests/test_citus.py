@@ -250,7 +250,11 @@ def test_streams_of_other_users_go_on_while_a_worker_fails(
         with failing(cluster.workers[0]):
             for _ in range(3):
                 title = f"{next(numbers)}"
-                other.create(title)
+                # Another process, so that this one looks for changes of both users.
+                execute(
+                    served.url_of_database,
+                    f"SELECT taskwell_0003.create_task('{other.user}', '{title}', NULL, '{title}', NULL, false)",
+                )
                 assert [event.data["title"] for event in told.changes(1)] == [title]
         eventually_served(silent)
         silent.create("back")
