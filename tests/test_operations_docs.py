@@ -57,7 +57,7 @@ def in_shell(code: str, folder: Path, **variables: str) -> None:
 def role(new_migrated_url: MakeDatabase) -> Iterator[str]:
     """The URL of a database, with a role that was made as the document says. Roles belong to the whole server."""
     url, name = new_migrated_url("postgres"), f"service_{uuid4().hex}"
-    for statement in block("CREATE ROLE").replace("taskwell_service", name).split(";")[:-1]:
+    for statement in block("CREATE ROLE taskwell_service").replace("taskwell_service", name).split(";")[:-1]:
         execute(url, statement)
     yield urlsplit(url)._replace(netloc=f"{name}@{urlsplit(url).netloc.rpartition('@')[2]}").geturl()
     execute(url, f"DROP OWNED BY {name}")

@@ -27,6 +27,7 @@ COMMANDS = {
     "serve": ("taskwell.cli.serve", "serve in production"),
     "dev": ("taskwell.cli.dev", "set up and serve for development"),
     "migrate": ("taskwell.cli.migrate", "create or update the database schema"),
+    "distribute": ("taskwell.cli.distribute", "spread the tables over the workers of a Citus cluster"),
     "purge": ("taskwell.cli.purge", "erase old deleted tasks"),
     "copy": ("taskwell.cli.copy.command", "copy all data to another database"),
     "token": ("taskwell.cli.token", "print a token for a user"),
