@@ -83,6 +83,22 @@ def test_the_documented_role_has_the_rights_that_the_service_needs_and_no_others
     assert execute(role, "SHOW idle_in_transaction_session_timeout") == [("10s",)]
 
 
+def test_a_role_can_have_its_rights_before_the_first_migration(new_database_url: MakeDatabase) -> None:
+    url, name = new_database_url("postgres"), f"early_{uuid4().hex}"
+    execute(url, f"CREATE ROLE {name} LOGIN")
+    for statement in block("ALTER DEFAULT PRIVILEGES").replace("taskwell_service", name).split(";")[:-1]:
+        execute(url, statement)
+    upgrade(parse_database_url(url))
+    role = urlsplit(url)._replace(netloc=f"{name}@{urlsplit(url).netloc.rpartition('@')[2]}").geturl()
+    with running("postgres", migrate=False, DATABASE_URL=role) as service:
+        use_every_endpoint(service.client())
+        assert service.http.get("/health/ready").status_code == 200
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        execute(role, "DELETE FROM taskwell.task")
+    execute(url, f"DROP OWNED BY {name}")
+    execute(url, f"DROP ROLE {name}")
+
+
 @pytest.mark.parametrize("way", ["sqlite3 taskwell.db", "python3 -c"])
 def test_a_backup_of_sqlite_made_during_writes_is_complete(way: str, tmp_path: Path) -> None:
     if way.startswith("sqlite3") and subprocess.run(["sh", "-c", "command -v sqlite3"], check=False).returncode:
