@@ -31,7 +31,7 @@ from taskwell.migrations.runner import upgrade
 from taskwell.server.run import listen, url_of
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ["serve", "dev", "migrate", "purge", "copy", "token", "openapi", "doctor"]
+COMMANDS = ["serve", "dev", "migrate", "purge", "copy", "import", "token", "openapi", "doctor"]
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

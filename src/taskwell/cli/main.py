@@ -30,6 +30,7 @@ COMMANDS = {
     "distribute": ("taskwell.cli.distribute", "spread the tables over the workers of a Citus cluster"),
     "purge": ("taskwell.cli.purge", "erase old deleted tasks"),
     "copy": ("taskwell.cli.copy.command", "copy all data to another database"),
+    "import": ("taskwell.cli.importing.command", "import the tasks of another back end"),
     "token": ("taskwell.cli.token", "print a token for a user"),
     "openapi": ("taskwell.cli.openapi", "print the OpenAPI document"),
     "doctor": ("taskwell.cli.doctor.command", "check the set-up, and explain why a token is refused"),
