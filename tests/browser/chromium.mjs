@@ -5,6 +5,8 @@ import { chromium } from "playwright-core";
 const SWITCHES = [
   ...["--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update"],
   ...["--disable-sync", "--disable-quic"],
+  // A page that a scenario makes up may call this machine, too.
+  "--disable-features=LocalNetworkAccessChecks",
   // Pages, Better Auth and the API get hosts of one site, as in production. No other host exists.
   "--host-resolver-rules=MAP *.taskwell.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 ];

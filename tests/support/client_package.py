@@ -22,6 +22,8 @@ PROGRAMS = Path(__file__).parents[1] / "client"
 TOOLS = PACKAGE / "node_modules" / ".bin"
 FOLDER = PACKAGE / "node_modules" / ".installed-package"
 DOCUMENTS = ["clients/typescript/README.md", "docs/front-end.md"]
+# What applications install besides.
+PEERS = ["@tanstack", "@types", "fake-indexeddb", "react"]
 WAIT_SECONDS = 60
 
 
@@ -51,7 +53,7 @@ def installed() -> Path:
 
 
 def _fingerprint() -> str:
-    files = [*PACKAGE.glob("src/*.ts"), *PACKAGE.glob("*.*"), *PROGRAMS.iterdir(), *map(ROOT.joinpath, DOCUMENTS)]
+    files = [*PACKAGE.glob("src/**/*.ts"), *PACKAGE.glob("*.*"), *PROGRAMS.iterdir(), *map(ROOT.joinpath, DOCUMENTS)]
     return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()
 
 
@@ -72,6 +74,8 @@ def _build() -> None:
     for number, code in enumerate(shown):
         (FOLDER / "types" / f"shown-{number}.ts").write_text(code, encoding="utf-8")
     (packages / "better-auth").symlink_to(EXAMPLE / "node_modules" / "better-auth", target_is_directory=True)
+    for name in PEERS:
+        (packages / name).symlink_to(PACKAGE / "node_modules" / name, target_is_directory=True)
     run(TOOLS / "tsc", folder=FOLDER)
     # The declarations of Better Auth need packages that a front end does not have.
     run(TOOLS / "tsc", "--project", "types.json", folder=FOLDER)

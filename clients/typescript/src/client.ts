@@ -22,6 +22,8 @@ export type ClientOptions = {
 
 /** The tasks of the user who is signed in. */
 export type TaskwellClient = Writes & {
+  /** The URL of the service. */
+  url: string;
   /** Lists tasks, newest first unless `sort` says otherwise. */
   tasks(query?: TaskQuery, options?: CallOptions): Listing<Task, TaskQuery>;
   /** Lists deleted tasks, the newest deletion first. */
@@ -38,6 +40,8 @@ export type TaskwellClient = Writes & {
   export(options?: CallOptions & { format?: keyof typeof EXPORT_TYPES }): Promise<Response>;
   /** Erases everything of the user for good. `user` must be the user's id. */
   erase(user: string, options?: CallOptions): Promise<void>;
+  /** Calls a function whenever a response arrives (true) or fails to arrive (false), until the result is called. */
+  onConnection(listener: (isConnected: boolean) => void): () => void;
   /** Returns the id of the user who is signed in. */
   user(): Promise<string>;
   /** Forgets the user, the token and all responses. Call it when the user signs in or out. */
@@ -52,6 +56,7 @@ export function createClient({ url, auth, fetch }: ClientOptions): TaskwellClien
 
   return {
     ...writesOf(transport),
+    url,
 
     tasks: (query = {}, options) =>
       listing(query, () => {
@@ -79,8 +84,8 @@ export function createClient({ url, auth, fetch }: ClientOptions): TaskwellClien
     events: (options = {}) => eventsSince(transport, options.since, bound(options)),
     watch: (options = {}) => watchFrom(transport, options.since, bound(options)),
 
-    export({ format = "ndjson", signal } = {}) {
-      const { caller } = bound(undefined);
+    export({ format = "ndjson", ...options } = {}) {
+      const { caller, signal } = bound(options);
       const headers = { Accept: EXPORT_TYPES[format] };
       return retried(() => transport.start("/export", { headers, signal }, caller), { signal });
     },
@@ -89,6 +94,7 @@ export function createClient({ url, auth, fetch }: ClientOptions): TaskwellClien
       await send("delete", "", { ...bound(options), query: { confirm: user } });
     },
 
+    onConnection: transport.onConnection,
     user: async () => (await tokens.current()).user,
     forget: tokens.forget,
   };

@@ -55,6 +55,8 @@ export type Transport = {
   start(path: Path, call: Call, caller: Caller): Promise<Response>;
   /** Binds a call to the user who is signed in, if known, or else to the one of its first request. */
   bound(options: CallOptions | undefined): Bound;
+  /** Calls a function whenever a response arrives or fails to arrive, until the returned function is called. */
+  onConnection(listener: (isConnected: boolean) => void): () => void;
   tokens: Tokens;
   /** Whether responses can be read while they arrive. */
   canStream: boolean;
@@ -63,6 +65,7 @@ export type Transport = {
 export function transportOf(url: string, tokens: Tokens, customFetch: Fetch | undefined): Transport {
   const base = url.replace(/\/+$/, "");
   const responses = memory();
+  const listeners = new Set<(isConnected: boolean) => void>();
   const isNative = "body" in Response.prototype;
   tokens.onForget(responses.clear);
 
@@ -76,7 +79,7 @@ export function transportOf(url: string, tokens: Tokens, customFetch: Fetch | un
     const { headers = {}, body } = call;
     const target = urlOf(grant, path, call);
     const known = method === "get" ? responses.recall(target) : undefined;
-    const response = await (customFetch ?? fetch)(target, {
+    const request = (customFetch ?? fetch)(target, {
       method: method.toUpperCase(),
       headers: {
         ...(known ? { "If-None-Match": known.etag } : {}),
@@ -90,7 +93,16 @@ export function transportOf(url: string, tokens: Tokens, customFetch: Fetch | un
       ...(isNative ? { cache: "no-store" as const } : {}),
       signal: link.signal,
     });
+    const response = await connected(request, link);
     if (response.status === 304 && known) return new Response(known.text, { headers: known.headers });
+    return response;
+  }
+
+  /** Tells of a response, or that there is none. A call that its caller has ended says nothing. */
+  function connected(response: Promise<Response>, { signal }: Link): Promise<Response> {
+    const tell = (isConnected: boolean) => listeners.forEach((listener) => listener(isConnected));
+    const failed = () => (!signal.aborted || signal.reason instanceof NetworkError) && tell(false);
+    response.then(() => tell(true), failed);
     return response;
   }
 
@@ -155,8 +167,8 @@ export function transportOf(url: string, tokens: Tokens, customFetch: Fetch | un
     return retried(() => attempt(method, path, options, caller), options);
   }
 
-  function bound({ signal }: CallOptions = {}): Bound {
-    return { signal, caller: { user: tokens.user() } };
+  function bound({ signal, user = tokens.user() }: CallOptions = {}): Bound {
+    return { signal, caller: { user } };
   }
 
   return {
@@ -164,6 +176,10 @@ export function transportOf(url: string, tokens: Tokens, customFetch: Fetch | un
     open: open as Transport["open"],
     start,
     bound,
+    onConnection(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
     tokens,
     canStream: customFetch !== undefined || isNative,
   };

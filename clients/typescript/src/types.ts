@@ -37,4 +37,8 @@ export type ErrorCode = Schemas["Problem"]["error_code"];
  */
 export type TaskRef = number | { id: number; etag?: string; updated_at?: string };
 
-export type CallOptions = { signal?: AbortSignal | undefined };
+export type CallOptions = {
+  signal?: AbortSignal | undefined;
+  /** The id of the user that the call is for. If another user is signed in, it throws `UserChanged`. */
+  user?: string | undefined;
+};

@@ -71,9 +71,9 @@ export function writesOf({ bound, send }: Transport): Writes {
   return {
     get: async (id, options) => versioned(await send("get", TASK, { ...bound(options), id })),
 
-    async create(task, { key = newKey(), signal } = {}) {
+    async create(task, { key = newKey(), ...options } = {}) {
       const headers = { "Idempotency-Key": key };
-      return written(await send("post", "/tasks", { body: sendable(task), headers, signal }));
+      return written(await send("post", "/tasks", { ...bound(options), body: sendable(task), headers }));
     },
 
     replace(ref, task, options) {
