@@ -10,9 +10,9 @@ ENV UV_PROJECT_ENVIRONMENT=/opt/taskwell UV_COMPILE_BYTECODE=1 UV_NO_CACHE=1 UV_
 WORKDIR /src
 # The dependencies are a layer of their own, which stays in the cache as long as the lock file does.
 COPY pyproject.toml uv.lock ./
-RUN uv sync --locked --no-dev --extra redis --no-install-project
+RUN uv sync --locked --no-dev --extra redis --extra otel --no-install-project
 COPY . .
-RUN uv sync --locked --no-dev --extra redis --no-editable
+RUN uv sync --locked --no-dev --extra redis --extra otel --no-editable
 
 FROM base
 LABEL org.opencontainers.image.title="Taskwell" \

@@ -19,6 +19,7 @@ PAGES = [
     "errors",
     "settings",
     "better-auth",
+    "own-back-end",
     "deploy",
     "platforms",
     "operations",

@@ -1,6 +1,7 @@
 """compose.yaml: its programs, with its settings and in its order, serve a user who signs up."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from support.documents import ROOT, blocks
 from support.rows import execute
 from taskwell.cli.main import parse
 from taskwell.database.urls import PostgresURL, parse_database_url
+from taskwell.settings import Settings, read_migration_url
 
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
 PROGRAMS = Path(sys.executable).parent
@@ -68,8 +70,34 @@ def test_connections_inside_the_network_are_not_encrypted() -> None:
         assert (url.host, url.sslmode) == ("postgres" if name == "migrate" else "pooler", "disable")
 
 
-def test_the_containers_run_commands_that_exist() -> None:
+def test_the_commands_and_settings_are_accepted() -> None:
+    """In the containers' network, where nothing is on the loopback interface."""
     assert parse(SERVICES["migrate"]["command"])
+    Settings.read(SERVICES["taskwell"]["environment"])
+    read_migration_url(SERVICES["migrate"]["environment"])
+
+
+def test_a_variable_of_the_file_is_no_setting_so_that_both_can_stand_in_one_env_file() -> None:
+    variables = set(re.findall(r"\$\{(\w+):-", (ROOT / "compose.yaml").read_text(encoding="utf-8")))
+    assert variables == {"POSTGRES_PASSWORD", "OWNER_PASSWORD", "SERVICE_PASSWORD", "AUTH_PASSWORD", "AUTH_SECRET"}
+    Settings.read(SERVICES["taskwell"]["environment"] | dict.fromkeys(variables, "x"))
+
+
+def test_each_role_has_a_password_of_its_own() -> None:
+    passwords = [value for name, value in SERVICES["postgres"]["environment"].items() if name.endswith("_PASSWORD")]
+    assert len(passwords) == len(set(passwords)) == 4
+
+
+def test_every_program_can_read_its_files() -> None:
+    """Some versions of Compose make them readable for root alone (github.com/docker/compose/issues/12794)."""
+    references = [config for service in SERVICES.values() for config in service.get("configs", [])]
+    assert [reference["mode"] for reference in references] == [0o444] * 3
+
+
+def test_no_image_is_built_twice() -> None:
+    """Two builds of one name at the same time fail (github.com/docker/buildx/issues/3576)."""
+    built = [str(service["build"]) for service in SERVICES.values() if "build" in service]
+    assert len(built) == len(set(built))
 
 
 @pytest.mark.slow

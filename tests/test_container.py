@@ -128,7 +128,7 @@ def test_the_image_migrates_and_serves_read_only_as_another_user_and_stops_on_si
 @pytest.mark.slow
 def test_the_image_holds_what_the_service_needs_and_no_more(image: Image) -> None:
     packages = {path.name for path in (image.root / "opt").glob("taskwell/lib/*/site-packages/*") if path.is_dir()}
-    assert packages >= {"taskwell", "redis"}
+    assert packages >= {"taskwell", "redis", "opentelemetry"}
     assert packages.isdisjoint({"pytest", "mypy", "uv", "pip", "schemathesis"})
     # Copies of the source would not be installed, but lie around.
     assert not (image.root / "src").exists()
@@ -136,9 +136,3 @@ def test_the_image_holds_what_the_service_needs_and_no_more(image: Image) -> Non
     modules = list((image.root / "opt").glob("taskwell/lib/*/site-packages/taskwell/**/*.py"))
     assert modules
     assert [path for path in modules if not list((path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"))] == []
-
-
-@pytest.mark.slow
-def test_nothing_can_be_written_into_the_image(image: Image) -> None:
-    probe = _run(image, ["sh", "-c", f"touch {image.root}/opt/taskwell/probe"])
-    assert probe.returncode != 0

@@ -57,7 +57,7 @@ def in_shell(code: str, folder: Path, **variables: str) -> None:
 def role(new_migrated_url: MakeDatabase) -> Iterator[str]:
     """The URL of a database, with a role that was made as the document says. Roles belong to the whole server."""
     url, name = new_migrated_url("postgres"), f"service_{uuid4().hex}"
-    for statement in block("CREATE ROLE").replace("taskwell_service", name).split(";")[:-1]:
+    for statement in block("CREATE ROLE taskwell_service").replace("taskwell_service", name).split(";")[:-1]:
         execute(url, statement)
     yield urlsplit(url)._replace(netloc=f"{name}@{urlsplit(url).netloc.rpartition('@')[2]}").geturl()
     execute(url, f"DROP OWNED BY {name}")
@@ -81,6 +81,22 @@ def test_the_documented_role_has_the_rights_that_the_service_needs_and_no_others
             execute(role, statement)
     assert [execute(role, f"SHOW {name}") for name in ("statement_timeout", "lock_timeout")] == [[("5s",)], [("4s",)]]
     assert execute(role, "SHOW idle_in_transaction_session_timeout") == [("10s",)]
+
+
+def test_a_role_can_have_its_rights_before_the_first_migration(new_database_url: MakeDatabase) -> None:
+    url, name = new_database_url("postgres"), f"early_{uuid4().hex}"
+    execute(url, f"CREATE ROLE {name} LOGIN")
+    for statement in block("ALTER DEFAULT PRIVILEGES").replace("taskwell_service", name).split(";")[:-1]:
+        execute(url, statement)
+    upgrade(parse_database_url(url))
+    role = urlsplit(url)._replace(netloc=f"{name}@{urlsplit(url).netloc.rpartition('@')[2]}").geturl()
+    with running("postgres", migrate=False, DATABASE_URL=role) as service:
+        use_every_endpoint(service.client())
+        assert service.http.get("/health/ready").status_code == 200
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        execute(role, "DELETE FROM taskwell.task")
+    execute(url, f"DROP OWNED BY {name}")
+    execute(url, f"DROP ROLE {name}")
 
 
 @pytest.mark.parametrize("way", ["sqlite3 taskwell.db", "python3 -c"])

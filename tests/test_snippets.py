@@ -17,6 +17,7 @@ DOCUMENTS = [
     "bench/README.md",
     "docs/better-auth.md",
     "docs/operations.md",
+    "docs/own-back-end.md",
     "docs/performance.md",
     "docs/settings.md",
     "examples/better-auth/README.md",

@@ -115,7 +115,8 @@ def _recorded(service: Service, client: Client) -> Iterator[list[str]]:
     recorded: list[str] = []
     if service.engine == "sqlite":
         database = service.state["tasks"]._database
-        connections = [worker.connection for worker in (database.reader, database.searcher, database.writer)]
+        parts = (database.on_loop, database.reader, database.searcher, database.writer)
+        connections = [part.connection for part in parts]
         for connection in connections:
             connection.set_trace_callback(recorded.append)
         yield recorded

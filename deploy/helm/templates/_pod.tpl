@@ -29,6 +29,12 @@ securityContext:
   runAsGroup: 10001
   seccompProfile:
     type: RuntimeDefault
+{{- with .Values.certificates }}
+volumes:
+  - name: certificates
+    secret:
+      secretName: {{ . }}
+{{- end }}
 {{- end }}
 
 {{- define "taskwell.container" -}}
@@ -38,6 +44,12 @@ securityContext:
   readOnlyRootFilesystem: true
   capabilities:
     drop: [ALL]
+{{- if .Values.certificates }}
+volumeMounts:
+  - name: certificates
+    mountPath: /etc/taskwell/certificates
+    readOnly: true
+{{- end }}
 env:
   {{- range $name, $value := .Values.settings }}
   - name: {{ $name }}

@@ -316,6 +316,11 @@ def _user(claims: Members) -> UserId:
     if user is not None and claims.get("client_id") == user:
         # RFC 9068, section 2.2: without a user, as in the client credentials grant, `sub` is the client.
         raise InvalidToken(Cause.USER, "it belongs to a client, not to a user")
-    if not isinstance(user, str) or not 1 <= len(user) <= MAX_USER_CHARACTERS or _UNUSABLE_CHARACTER.search(user):
+    if not isinstance(user, str) or not is_usable_user(user):
         raise InvalidToken(Cause.USER, "it names no usable user")
     return UserId(user)
+
+
+def is_usable_user(user: str) -> bool:
+    """Returns whether a user's identifier has 1 to 255 characters, all of them printable."""
+    return 1 <= len(user) <= MAX_USER_CHARACTERS and not _UNUSABLE_CHARACTER.search(user)

@@ -30,6 +30,10 @@ Row = Sequence[object]
 Values = Mapping[str, object]
 """The values of parameters, by their names."""
 
+TAKES_LONG = "takes_long"
+"""An execution option of statements: it can take long, or it is one of many that follow each other without a pause. It
+must not hold up other requests."""
+
 
 class NotBoundToOwnerError(ValueError):
     """A statement could touch rows of users other than its owner."""
@@ -40,7 +44,7 @@ PrepareStep = Callable[[Executable], Callable[[Values], Sequence[Row]]]
 
 
 class Undo(Exception):
-    """Raised by a write on SQLite to roll back what its steps have written. The write then returns `rows`."""
+    """Raised by a write on SQLite to roll back what its own steps have written. The write then returns `rows`."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         super().__init__()
@@ -48,7 +52,10 @@ class Undo(Exception):
 
 
 BuildWrite = Callable[[PrepareStep], Callable[[Values], Sequence[Row]]]
-"""Prepares the steps of a write, and returns the function that runs them. It may raise `Undo`."""
+"""Prepares the steps of a write, and returns the function that runs them. It may raise `Undo`.
+
+On SQLite, the function may run twice, after a rollback; so it does nothing but run its steps.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +69,15 @@ class Write:
     Both touch only rows of the owner. A function of PostgreSQL takes the owner first; the statements of `build` are
     checked when they are prepared.
 
-    `repeatable` means that a second run with the same values changes nothing.
+    `repeatable` means that a second run with the same values changes nothing. `alone` means that it can take long, so no
+    other write should wait for the same commit.
     """
 
     name: str
     parameters: Sequence[str]
     build: BuildWrite
     repeatable: bool = False
+    alone: bool = False
 
     def __post_init__(self) -> None:
         if self.parameters[0] != OWNER:

@@ -1,21 +1,20 @@
 """SQLite, through the standard library.
 
-There are three connections, each with a worker thread: for writes, because SQLite has only one writer at a time; for
-reads, which in WAL mode never wait for the writer; and for searches, which can take long, so that other reads do not
-wait for them. Passing work to a running thread costs less than a pool. The file is in WAL mode with `synchronous=FULL`,
-so an acknowledged write is on disk (https://www.sqlite.org/pragma.html#pragma_synchronous).
+There are four connections. One reads on the event loop's own thread: by key, or a page. One writes: the event loop's
+thread runs its statements, and another thread its commits, which wait for the disk. The other two have a thread each:
+one for searches, and one for the other reads that can take long, or that could not end at once on the event loop.
+
+The file is in WAL mode, in which a read never waits for a write. With `synchronous=FULL`, an acknowledged write is on
+disk (https://www.sqlite.org/pragma.html#pragma_synchronous). See docs/adr/0016-sqlite-on-the-event-loop.md.
 """
 
-import asyncio
 import sqlite3
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar, cast
+from typing import Self, cast
 
 from sqlalchemy import BindParameter
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
@@ -23,29 +22,29 @@ from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.expression import ClauseElement, ReturnsRows
+from sqlalchemy.types import TypeEngine
+from sqlmodel import UTCDateTime
 
 from taskwell.database.counts import PoolUse, Traffic
-from taskwell.database.failures import Translated
 from taskwell.database.files import fault_behind, fault_of, unusable
 from taskwell.database.interface import (
+    TAKES_LONG,
     CompiledStatement,
     MaintenanceWrite,
     Query,
     Row,
-    Undo,
     Values,
     Write,
     compile_for_owner,
     compile_statement,
 )
+from taskwell.database.sqlite_loop import LoopReader
+from taskwell.database.sqlite_threads import BUSY_SECONDS, Worker, patiently
+from taskwell.database.sqlite_writer import GroupWriter
 from taskwell.database.text import contains, fold_case
-from taskwell.database.waiting_list import WaitingList
-
-BUSY_SECONDS = 5
 
 _DIALECT = SQLiteDialect_pysqlite()
 
-T = TypeVar("T")
 Convert = Callable[[object], object]
 Compile = Callable[[Executable, DefaultDialect], CompiledStatement]
 
@@ -79,66 +78,25 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
     When several connections switch a new file at once, SQLite refuses some of them. The busy timeout does not cover
     this case (https://www.sqlite.org/wal.html#sometimes_queries_return_sqlite_busy_in_wal_mode).
     """
-    deadline = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
+    patiently(lambda: connection.execute("PRAGMA journal_mode = WAL"))
+
+
+def _connect_without_waiting(path: Path) -> sqlite3.Connection:
+    connection = connect(path)
+    connection.execute("PRAGMA busy_timeout = 0")
+    return connection
+
+
+def _connect_to_write(path: Path) -> sqlite3.Connection:
+    connection = _connect_without_waiting(path)
+    # A savepoint keeps a copy of each page that it changes: in memory, because a temporary file needs a folder that can
+    # be written.
+    connection.execute("PRAGMA temp_store = MEMORY")
+    return connection
 
 
 def _one_microsecond_after(stored: str) -> str:
     return (datetime.fromisoformat(stored) + timedelta(microseconds=1)).isoformat(" ", "microseconds")
-
-
-class Worker:
-    """A connection and its thread. It runs one job at a time; the others wait for two seconds at most."""
-
-    connection: sqlite3.Connection
-
-    def __init__(self, path: Path, name: str, traffic: Traffic) -> None:
-        self._path = path
-        self._name = name
-        self._translated = Translated(traffic.errors)
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"sqlite-{name}")
-        self._waiting_list: WaitingList[sqlite3.Connection] = WaitingList()
-
-    async def open(self) -> None:
-        """Opens the connection."""
-        with self._translated:
-            self.connection = await self._run(lambda: connect(self._path))
-        self._waiting_list.give(self.connection)
-
-    async def close(self) -> None:
-        """Closes the connection when the running statement has ended."""
-        await self._run(self.connection.close)
-        self._thread.shutdown()
-
-    async def run(self, job: Callable[[], T]) -> T:
-        """Runs `job`, which uses the connection. Once begun, it runs to its end, even if the caller is cancelled.
-
-        Raises:
-            Overloaded: earlier jobs took two seconds; nothing was done.
-            DatabaseError: the database failed, or another process held its lock for five seconds.
-        """
-        connection = await self._waiting_list.take()
-        try:
-            with self._translated:
-                return await self._run(job)
-        finally:
-            self._waiting_list.give(connection)
-
-    def use(self) -> PoolUse:
-        """Returns the use of the connection."""
-        slots = self._waiting_list
-        idle = len(slots.idle)
-        return PoolUse(self._name, 1, idle, 1 - idle, slots.waiting, slots.waits, slots.waited_seconds, slots.timeouts)
-
-    async def _run(self, job: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, job)
 
 
 class SQLiteDatabase:
@@ -146,95 +104,122 @@ class SQLiteDatabase:
 
     def __init__(self, path: Path) -> None:
         self.traffic = Traffic()
-        self.writer = Worker(path, "writer", self.traffic)
-        self.reader = Worker(path, "reader", self.traffic)
-        self.searcher = Worker(path, "searcher", self.traffic)
+        self.on_loop = LoopReader(partial(_connect_without_waiting, path), self.traffic)
+        self.reader = Worker(partial(connect, path), "reader", self.traffic)
+        self.searcher = Worker(partial(connect, path), "searcher", self.traffic)
+        self.writer = GroupWriter(partial(_connect_to_write, path), self.traffic)
 
     def pools(self) -> list[PoolUse]:
-        """Returns the use of each connection."""
-        return [worker.use() for worker in (self.writer, self.reader, self.searcher)]
+        """Returns the use of each connection that has a thread. Nobody waits for the event loop's connection."""
+        return [one.use() for one in (self.writer, self.reader, self.searcher)]
 
     async def __aenter__(self) -> Self:
-        await self.writer.open()
-        await self.reader.open()
-        await self.searcher.open()
+        for one in (self.writer, self.reader, self.searcher, self.on_loop):
+            await one.open()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.searcher.close()
-        await self.reader.close()
-        await self.writer.close()
+        self.on_loop.close()
+        for one in (self.searcher, self.reader, self.writer):
+            await one.close()
 
     def prepare(self, statement: Executable) -> Query:
         """Compiles `statement` for SQLite."""
-        searches = any(isinstance(part, contains) for part in visitors.iterate(cast("ClauseElement", statement)))
-        worker = self.searcher if searches else self.reader
-        return _SQLiteQuery(worker, _Statement(compile_for_owner, worker, statement))
+        prepared = _Statement(compile_for_owner, statement)
+        if any(isinstance(part, contains) for part in visitors.iterate(cast("ClauseElement", statement))):
+            return _ThreadQuery(self.searcher, prepared)
+        if statement.get_execution_options().get(TAKES_LONG):
+            return _ThreadQuery(self.reader, prepared)
+        return _LoopQuery(self.on_loop, _ThreadQuery(self.reader, prepared), prepared)
 
     def prepare_write(self, write: Write) -> Query:
         """Prepares the steps of the write."""
-        return _SQLiteWrite(self.writer, write.build(partial(_Statement, compile_for_owner, self.writer)))
+        return _SQLiteWrite(self.writer, write.build(partial(self._prepare_step, compile_for_owner)), alone=write.alone)
 
     def prepare_maintenance(self, write: MaintenanceWrite) -> Query:
         """Prepares the steps of the write."""
-        return _SQLiteWrite(self.writer, write.build(partial(_Statement, compile_statement, self.writer)))
+        return _SQLiteWrite(self.writer, write.build(partial(self._prepare_step, compile_statement)), alone=True)
+
+    def _prepare_step(self, compile_: Compile, statement: Executable) -> Callable[[Values], Sequence[Row]]:
+        prepared = _Statement(compile_, statement)
+        return lambda values: prepared.run(self.writer.connection, values)
 
 
 class _Statement:
-    """A compiled statement, which runs on the worker's thread."""
+    """A compiled statement."""
 
-    def __init__(self, compile_: Compile, worker: Worker, statement: Executable) -> None:
-        self._worker = worker
+    def __init__(self, compile_: Compile, statement: Executable) -> None:
         self._compiled = compile_(statement, _DIALECT)
         self._converters = _converters(statement)
         self._to_stored = _to_stored(statement)
 
-    def __call__(self, values: Values) -> Sequence[Row]:
+    def run(self, connection: sqlite3.Connection, values: Values) -> Sequence[Row]:
         if self._to_stored:
             values = {**values} | {name: convert(values[name]) for name, convert in self._to_stored.items()}
-        cursor = self._worker.connection.execute(self._compiled.sql, self._compiled.arguments(values))
-        return [[convert(value) for convert, value in zip(self._converters, row, strict=True)] for row in cursor]
+        # All rows at once: the statement ends, and with it its lock, before the values are converted.
+        rows = connection.execute(self._compiled.sql, self._compiled.arguments(values)).fetchall()
+        return [self._converted(row) for row in rows] if self._converters else rows
+
+    def _converted(self, row: Row) -> Row:
+        values = list(row)
+        for index, convert in self._converters:
+            values[index] = convert(values[index])
+        return values
 
 
-class _SQLiteQuery:
+class _ThreadQuery:
+    """A statement that a worker's thread runs."""
+
     def __init__(self, worker: Worker, statement: _Statement) -> None:
         self._worker = worker
         self._statement = statement
 
     async def __call__(self, **parameters: object) -> Sequence[Row]:
-        return await self._worker.run(lambda: self._statement(parameters))
+        return await self._worker.run(lambda: self._statement.run(self._worker.connection, parameters))
+
+
+class _LoopQuery:
+    """A statement that runs at once, and again in a thread if it could not end at once."""
+
+    def __init__(self, on_loop: LoopReader, otherwise: Query, statement: _Statement) -> None:
+        self._on_loop = on_loop
+        self._otherwise = otherwise
+        self._statement = statement
+
+    async def __call__(self, **parameters: object) -> Sequence[Row]:
+        rows = self._on_loop.run(self._statement.run, parameters)
+        return await self._otherwise(**parameters) if rows is None else rows
 
 
 class _SQLiteWrite:
-    def __init__(self, worker: Worker, steps: Callable[[Values], Sequence[Row]]) -> None:
-        self._worker = worker
+    def __init__(self, writer: GroupWriter, steps: Callable[[Values], Sequence[Row]], *, alone: bool) -> None:
+        self._writer = writer
         self._steps = steps
+        self._alone = alone
 
     async def __call__(self, **parameters: object) -> Sequence[Row]:
-        return await self._worker.run(lambda: self._in_transaction(parameters))
-
-    def _in_transaction(self, parameters: Values) -> Sequence[Row]:
-        connection = self._worker.connection
-        # A transaction that begins by reading could not write once another process has written.
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            rows = self._steps(parameters)
-            connection.execute("COMMIT")
-        except Undo as undo:
-            connection.rollback()
-            return undo.rows
-        except BaseException:
-            connection.rollback()
-            raise
-        return rows
+        return await self._writer.run(lambda: self._steps(parameters), alone=self._alone)
 
 
-def _converters(statement: Executable) -> Sequence[Convert]:
-    """Returns SQLAlchemy's conversion of each returned column, from the stored value to the Python one."""
-    columns = cast("ReturnsRows", statement).exported_columns
-    return [column.type.dialect_impl(_DIALECT).result_processor(_DIALECT, None) or _as_stored for column in columns]
+def _converters(statement: Executable) -> Sequence[tuple[int, Convert]]:
+    """Returns the places of the columns whose stored values are not the Python ones, and their conversions."""
+    columns = enumerate(cast("ReturnsRows", statement).exported_columns)
+    found = ((index, _converter(column.type)) for index, column in columns)
+    return [(index, convert) for index, convert in found if convert]
+
+
+def _converter(column_type: TypeEngine[object]) -> Convert | None:
+    if isinstance(column_type, UTCDateTime):
+        return _utc
+    return column_type.dialect_impl(_DIALECT).result_processor(_DIALECT, None)
+
+
+def _utc(stored: object) -> datetime | None:
+    # SQLAlchemy's conversion parses the time and then sets the zone: six times the cost, and two such times are half of
+    # a list's rows.
+    return None if stored is None else datetime.fromisoformat(f"{stored}+00:00")
 
 
 def _to_stored(statement: Executable) -> dict[str, Convert]:
@@ -245,7 +230,3 @@ def _to_stored(statement: Executable) -> dict[str, Convert]:
             parameter = cast("BindParameter[object]", element)
             found[parameter.key] = parameter.type.dialect_impl(_DIALECT).bind_processor(_DIALECT)
     return {name: convert for name, convert in found.items() if convert}
-
-
-def _as_stored(value: object) -> object:
-    return value

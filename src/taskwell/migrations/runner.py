@@ -24,10 +24,13 @@ from taskwell.database.failures import translated
 from taskwell.database.schema import SCHEMA
 from taskwell.database.urls import DatabaseURL, PostgresURL
 from taskwell.errors import DatabaseError, NotMigrated
-from taskwell.migrations import FOREIGN_REVISION, HEAD, why_not_migrated
+from taskwell.migrations import FOREIGN_REVISION, HEAD, distribution, why_not_migrated
 
 WAIT_SECONDS = 600
 POLL_SECONDS = 0.2
+
+# Others wait while the tables are copied. The role's timeout is meant for requests.
+_TIMEOUTS = ("SET LOCAL lock_timeout = '5s'", "SET LOCAL statement_timeout = 0")
 
 # A lock of the transaction, so that none stays behind on a pooler's connection. The first number is "task" in ASCII.
 _TRY_LOCK = "SELECT pg_try_advisory_xact_lock(x'7461736b'::integer, 1)"
@@ -71,6 +74,16 @@ def upgrade(url: DatabaseURL) -> bool:
         return run(url, _to_head)
     except CommandError as error:
         raise NotMigrated(FOREIGN_REVISION, cause=str(error)) from error
+
+
+def distribute(url: PostgresURL) -> bool:
+    """Spreads the tables over the workers of a Citus cluster. Returns False if they are spread already.
+
+    Raises:
+        NotMigrated: the database does not have this version's schema.
+        DatabaseError: the database has no Citus or no workers, cannot be reached, or refuses.
+    """
+    return run(url, _distribute)
 
 
 def print_sql(url: DatabaseURL) -> None:
@@ -165,8 +178,33 @@ def _to_head(config: Config) -> bool:
     before = _revisions(config.attributes["connection"])
     if problem := why_not_migrated(before):
         raise NotMigrated(problem, cause=f"revision {before}")
+    if before == [HEAD]:
+        return False
+    on_citus = _is_on_citus(config)
+    if on_citus:
+        distribution.use_one_connection(config.attributes["connection"])
     command.upgrade(config, "head")
-    return before != [HEAD]
+    if on_citus:
+        distribution.delegate_functions(config.attributes["connection"])
+    return True
+
+
+def _is_on_citus(config: Config) -> bool:
+    connection: Connection = config.attributes["connection"]
+    return connection.dialect.name == "postgresql" and distribution.is_distributed(connection)
+
+
+def _distribute(config: Config) -> bool:
+    connection: Connection = config.attributes["connection"]
+    found = _revisions(connection)
+    if found != [HEAD]:
+        raise NotMigrated(why_not_migrated(found), cause=f"revision {found} instead of {HEAD}")
+    if _is_on_citus(config):
+        return False
+    for timeout in _TIMEOUTS:
+        connection.exec_driver_sql(timeout)
+    distribution.distribute(connection)
+    return True
 
 
 def _revisions(connection: Connection) -> list[str]:

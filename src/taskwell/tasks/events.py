@@ -71,6 +71,8 @@ class EventStream:
                 if await self._is_expired():
                     yield notice("expired")
                     return
+                # Lets other requests run: reading and sending a page may not have to wait for anything.
+                await asyncio.sleep(0)
                 self._page = await within(REQUEST_SECONDS, self._next_page())
                 yield self._events_of_page()
             if subscription:

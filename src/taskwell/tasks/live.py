@@ -18,17 +18,14 @@ import orjson
 from fastapi.sse import format_sse_event
 
 from taskwell.auth.tokens import UserId
-from taskwell.database.failures import within
 from taskwell.database.interface import Database, Row
 from taskwell.errors import Problem
 from taskwell.etags import ListState
 from taskwell.tasks.repository import Change, Deletion, change_in, deleted_task, has_been, versioned
-from taskwell.tasks.statements import list_changes_of_watched
 from taskwell.tasks.sync_tokens import token_of
+from taskwell.tasks.watching import WatchedChanges
 
 LOOK_SECONDS = 1
-TIMEOUT_SECONDS = 5
-
 MAX_CHANGES = 50
 """Maximum number of one user's changes that a look reads. If there are more, another look follows at once."""
 
@@ -158,7 +155,7 @@ class LiveChanges:
     """
 
     def __init__(self, database: Database, idle_seconds: float) -> None:
-        self._changes = database.prepare(list_changes_of_watched)
+        self._changes = WatchedChanges(database)
         self._idle_seconds = idle_seconds
         self._watches: dict[UserId, _Watch] = {}
         # Users whom to look at before the next second.
@@ -271,8 +268,8 @@ class LiveChanges:
                     await self._due.wait()
 
     async def _look(self, watches: Mapping[UserId, _Watch]) -> None:
-        watched = orjson.dumps([(owner, *watch.state) for owner, watch in watches.items()]).decode()
-        rows = await within(TIMEOUT_SECONDS, self._changes(watched=watched, limit=MAX_CHANGES))
+        states = {owner: watch.state for owner, watch in watches.items()}
+        rows = await self._changes.read(states, MAX_CHANGES)
         self._note_success()
         found: defaultdict[UserId, list[Row]] = defaultdict(list)
         for row in rows:

@@ -33,6 +33,7 @@ from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.elements import ColumnElement
 
 from taskwell.database.clock import days_ago, now, now_or_later_than
+from taskwell.database.interface import TAKES_LONG
 from taskwell.database.text import by_code_point, contains
 from taskwell.database.watched import watched
 from taskwell.tasks.schemas import MEMBERS
@@ -42,7 +43,7 @@ from taskwell.tasks.tables import task, user_revision
 PUBLIC = [task.c[name] for name in MEMBERS]
 
 # A task and its revision.
-_STORED = (*PUBLIC, task.c.revision)
+STORED = (*PUBLIC, task.c.revision)
 
 owner = bindparam("owner", type_=Text)
 task_id = bindparam("id", type_=task.c.id.type)
@@ -51,7 +52,7 @@ _OWN_AND_LIVE = (task.c.user_id == owner, task.c.deleted_at.is_(None))
 
 # --- one task
 
-get_task = select(*_STORED).where(*_OWN_AND_LIVE, task.c.id == task_id)
+get_task = select(*STORED).where(*_OWN_AND_LIVE, task.c.id == task_id)
 
 
 # The state of the owner's tasks: one row, 0 and 0 before the first write.
@@ -69,7 +70,7 @@ _next_revision = (
     .scalar_subquery()
 )
 
-get_created_task = select(*_STORED, task.c.deleted_at, task.c.creation_digest).where(
+get_created_task = select(*STORED, task.c.deleted_at, task.c.creation_digest).where(
     task.c.user_id == owner, task.c.creation_key == bindparam("creation_key", type_=Text)
 )
 
@@ -86,7 +87,7 @@ create_task = (
         creation_key=bindparam("creation_key", type_=Text),
         creation_digest=bindparam("creation_digest", type_=task.c.creation_digest.type),
     )
-    .returning(*_STORED)
+    .returning(*STORED)
 )
 
 
@@ -108,18 +109,18 @@ change_task = (
         tuple_(*[task.c[name] for name in _changes]).is_distinct_from(tuple_(*_changes.values())),
     )
     .values(**_changes, updated_at=now_or_later_than(task.c.updated_at), revision=_next_revision)
-    .returning(*_STORED)
+    .returning(*STORED)
 )
 
 delete_task = (
     update(task)
     .where(*_OWN_AND_LIVE, task.c.id == task_id)
     .values(deleted_at=now(), revision=_next_revision)
-    .returning(*_STORED)
+    .returning(*STORED)
 )
 
 # Deleted tasks, erased ones included.
-get_deleted_task = select(*_STORED).where(task.c.user_id == owner, task.c.deleted_at.is_not(None), task.c.id == task_id)
+get_deleted_task = select(*STORED).where(task.c.user_id == owner, task.c.deleted_at.is_not(None), task.c.id == task_id)
 
 # Every trace of the owner.
 erase_own_tasks = delete(task).where(task.c.user_id == owner)
@@ -127,13 +128,13 @@ erase_revision = delete(user_revision).where(user_revision.c.user_id == owner)
 
 _OWN_AND_NOT_ERASED = (task.c.user_id == owner, task.c.erased_at.is_(None))
 
-get_task_or_trashed = select(*_STORED, task.c.deleted_at).where(*_OWN_AND_NOT_ERASED, task.c.id == task_id)
+get_task_or_trashed = select(*STORED, task.c.deleted_at).where(*_OWN_AND_NOT_ERASED, task.c.id == task_id)
 
 restore_task = (
     update(task)
     .where(*_OWN_AND_NOT_ERASED, task.c.deleted_at.is_not(None), task.c.id == task_id)
     .values(deleted_at=null(), updated_at=now_or_later_than(task.c.updated_at), revision=_next_revision)
-    .returning(*_STORED)
+    .returning(*STORED)
 )
 
 # The one statement on the tasks of all users; see `taskwell.tasks.purge`. It sets no revision, so no trigger fires.
@@ -164,7 +165,7 @@ def list_trash(*, follows: bool) -> Executable:
     the page begins after the deletion with the revision `:after_revision`.
     """
     totals = select(func.count().label("count")).select_from(task).where(*_IN_TRASH).subquery("totals")
-    page = select(*_STORED, task.c.deleted_at).where(*_IN_TRASH)
+    page = select(*STORED, task.c.deleted_at).where(*_IN_TRASH)
     if follows:
         page = page.where(task.c.revision < bindparam("after_revision", type_=BigInteger))
     # Each deletion has a revision of its own. With a condition on `deleted_at`, PostgreSQL would expect too few tasks
@@ -289,7 +290,7 @@ def _list_changes() -> Executable:
     # of its own, so a page can end after any of them.
     state = get_state.subquery("state")
     page = (
-        select(*_STORED, task.c.deleted_at)
+        select(*STORED, task.c.deleted_at)
         .where(task.c.user_id == owner, task.c.revision > bindparam("since", type_=BigInteger))
         .order_by(task.c.revision)
         .limit(bindparam("limit", type_=Integer))
@@ -321,7 +322,7 @@ def _list_changes_of_watched() -> Executable:
     sources = watched.outerjoin(user_revision, user_revision.c.user_id == watched.c.user_id)
     return (
         select(watched.c.user_id.label("owner"), revision.label("owner_revision"), epoch.label("epoch"))
-        .add_columns(*_STORED, task.c.deleted_at)
+        .add_columns(*STORED, task.c.deleted_at)
         .select_from(sources.outerjoin(task, and_(behind, task.c.revision <= last)))
         .where(or_(revision != watched.c.revision, epoch != watched.c.epoch))
         .order_by(task.c.revision)
@@ -330,7 +331,7 @@ def _list_changes_of_watched() -> Executable:
 
 # Selects what `list_changes` does, for each owner in `:watched` whose state is not the given one; at most `:limit`
 # changes of each. Each row begins with the owner, their revision and their epoch.
-list_changes_of_watched = _list_changes_of_watched()
+list_changes_of_watched = _list_changes_of_watched().execution_options(**{TAKES_LONG: True})
 
 
 # --- a page of an export
@@ -340,7 +341,7 @@ def _export_page() -> Executable:
     # Live and deleted tasks are in different indexes, each in the order of the export. With one condition for both, the
     # database would sort all of the owner's tasks for each page.
     live, deleted = (
-        select(*_STORED, task.c.deleted_at)
+        select(*STORED, task.c.deleted_at)
         .where(*conditions, -task.c.id > bindparam("after", type_=BigInteger))
         .order_by(*order)
         .limit(bindparam("limit", type_=Integer))
@@ -358,4 +359,4 @@ def _export_page() -> Executable:
 
 # Selects tasks and their revision and `deleted_at`, newest first, those in the trash included. A page begins with the
 # first task whose negated id is above `:after`.
-export_page = _export_page()
+export_page = _export_page().execution_options(**{TAKES_LONG: True})

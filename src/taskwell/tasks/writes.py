@@ -188,7 +188,7 @@ def deletion_values(task_id: int, precondition: Precondition) -> dict[str, objec
 # parameters of that write, with `creation_digest` in hexadecimal digits. Each operation has a row; if one fails, nothing is
 # changed, and its row is the last.
 apply_batch = Write("apply_batch", ("owner", "operations"), _apply_batch)
-erase_owner = Write("erase_owner", ("owner",), _erase_owner)
+erase_owner = Write("erase_owner", ("owner",), _erase_owner, alone=True)
 
 # Its row is the number of tasks that it erased. It is for all users, so only maintenance can prepare it.
 purge = MaintenanceWrite("purge", ("older_than_days", "batch"), _purge)

@@ -37,27 +37,27 @@ class Side:
     async def page(self, table: Table, after: object, limit: int) -> Sequence[Values]:
         """Returns at most `limit` rows whose key is greater than `after`, in the order of the key."""
         refusal = f"{self._option} has a {table.name} after {after!r} that cannot be read"
-        with _named(self._option), _fitting(refusal, "Correct it there."):
+        with named(self._option), _fitting(refusal, "Correct it there."):
             return await self._engine.fetch(engines.page(table), after=after, limit=limit)
 
     async def count(self, table: Table) -> int:
-        with _named(self._option):
+        with named(self._option):
             return await engines.number(self._engine, engines.count(table))
 
     async def highest_id(self) -> int:
         """Returns the highest id ever given to a task, also if that task is gone or was never committed."""
-        with _named(self._option):
+        with named(self._option):
             return await self._engine.highest_id()
 
     async def write(self, table: Table, rows: Sequence[Values]) -> None:
         first, last = (row[key_of(table)] for row in (rows[0], rows[-1]))
         refusal = f"{self._option} does not accept a {table.name} from {first!r} to {last!r} as --from has it"
-        with _named(self._option), _fitting(refusal, "Correct it in --from, or copy to a new database."):
+        with named(self._option), _fitting(refusal, "Correct it in --from, or copy to a new database."):
             await self._engine.write(table, rows)
 
     async def commit(self, highest_id: int) -> None:
         """Commits, and makes the database give new tasks ids above `highest_id`."""
-        with _named(self._option):
+        with named(self._option):
             await self._engine.commit(highest_id)
 
 
@@ -65,7 +65,7 @@ class Side:
 async def opened(option: str, url: DatabaseURL, *, to_write: bool) -> AsyncGenerator[Side]:
     """Opens a database, which must have this version's schema."""
     async with AsyncExitStack() as stack:
-        with _named(option):
+        with named(option):
             engine = await stack.enter_async_context(engines.begun(url, to_write=to_write))
 
             async def query(**_: object) -> Sequence[Sequence[object]]:
@@ -88,7 +88,7 @@ _UNFIT = (
 
 
 @contextmanager
-def _named(option: str) -> Generator[None]:
+def named(option: str) -> Generator[None]:
     try:
         with translated:
             yield
@@ -105,7 +105,7 @@ def _named(option: str) -> Generator[None]:
 def _fitting(refusal: str, what_to_do: str) -> Generator[None]:
     """Refuses rows that break a rule of the database.
 
-    Use it inside `_named`, which would take such a row for a bug in the validation of a request.
+    Use it inside `named`, which would take such a row for a bug in the validation of a request.
     """
     try:
         yield

@@ -1,0 +1,1 @@
+"""`taskwell import`: bring the tasks of another back end along."""
