@@ -1,5 +1,6 @@
-"""@taskwell/client/tanstack-db in a real Chromium: what the user writes without a network is neither lost nor doubled."""
+"""@taskwell/client/tanstack-db in a real Chromium: what is written without a network is neither lost nor doubled."""
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
@@ -7,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from support.browser import run_scenario, serving_pages
-from support.client_package import installed
+from support.client_package import installed, run
 from support.service import running, sign
 
 SCENARIOS = 7
@@ -34,12 +35,15 @@ def test_nothing_is_lost_or_doubled_when_the_tab_is_killed_while_it_sends(seen: 
         "afterReload": [len(everything), 17, False],
         "wanted": everything,
         "refused": [],
+        # What the first tab has carried out is no conflict.
+        "conflicts": [],
         "isSame": True,
     }
 
 
 def test_what_is_written_while_a_creation_is_on_its_way_is_kept(seen: dict[str, Any]) -> None:
     assert seen["creation"] == {
+        "during": ["Buy mlik"],
         "before": None,
         "isSameKey": True,
         "hasId": True,
@@ -58,7 +62,7 @@ def test_a_write_that_is_refused_is_taken_back_and_reported_and_the_others_arriv
 
 def test_a_conflict_is_merged_or_reported(seen: dict[str, Any]) -> None:
     assert seen["conflict"] == {
-        "conflicts": [[{"title": "mine"}, "first", "both"]],
+        "conflicts": [[{"title": "mine"}, "first", "both"], [{"title": "nothing"}, "left alone", "left"]],
         "refused": [["patch", "PRECONDITION_FAILED", {"title": "refused"}]],
         # Two devices have changed different members.
         "merged": [["Oat", True]],
@@ -82,4 +86,22 @@ def test_another_user_sees_nothing_and_sends_nothing_of_the_first(seen: dict[str
         "ofAlice": ["of alice"],
         "now": ["not sent yet", "of alice"],
         "cleared": [],
+    }
+
+
+def test_it_works_without_tabs_and_sends_what_is_too_large_for_one_request_in_parts(
+    new_database_url: Callable[[str], str],
+) -> None:
+    folder = installed()
+    with running("sqlite", DATABASE_URL=new_database_url("sqlite")) as service:
+        alice = service.client()
+        titles = [f"task {number}" for number in range(150)]
+        given = {"url": service.url, "user": alice.user, "tokens": [sign(alice.user)], "titles": titles}
+        seen = json.loads(run("node", "single.mjs", json.dumps(given), folder=folder))
+        assert sorted(alice.titles()) == sorted(titles)
+    assert seen.pop("sizes")[:2] == [100, 53]
+    assert seen == {
+        "found": [[title, False] for title in sorted(titles)],
+        "refused": ["VALIDATION_ERROR"] * 3,
+        "error": None,
     }

@@ -44,6 +44,16 @@ def test_nothing_is_written_for_a_user_who_signed_in_unnoticed(
     assert with_client("anotherTab", alice, service.url, token, other=mallory) == ["UserChanged", []]
 
 
+def test_a_call_that_is_for_one_user_is_refused_while_another_is_signed_in(
+    alice: Client, mallory: Client, service: Service
+) -> None:
+    assert with_client("forUser", alice, service.url, other=mallory) == {
+        "refused": ["UserChanged"] * 5,
+        "ofBob": [],
+        "ofAlice": ["of alice"],
+    }
+
+
 def test_no_response_event_or_page_goes_to_the_next_user(alice: Client, mallory: Client, service: Service) -> None:
     with Relay(service.url) as network:
         network.delay(to_client=0.3)

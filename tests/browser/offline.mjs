@@ -15,6 +15,7 @@ window.start = ({ api, user, token, merges }) => {
   window.conflicts = [];
   const merge = (conflict) => {
     conflicts.push(conflict);
+    if (conflict.mine.title === "nothing") return {};
     return { title: conflict.theirs.title + " and " + conflict.mine.title };
   };
   const client = createClient({ url: api, auth: async () => window.token });
@@ -25,8 +26,9 @@ window.rows = () => tasks.toArray.map(({ key, id, title, description, complete, 
 window.titles = () => rows().map(({ title }) => title).sort();
 window.keyOf = (title) => rows().find((row) => row.title === title).key;
 window.state = () => tasks.utils.state();
-window.change = (title, changes) => { tasks.update(keyOf(title), (draft) => void Object.assign(draft, changes)); };
-// What the user writes is stored a moment later.
+// What the user writes shows at once, and is stored a moment later.
+window.change = (title, changes) =>
+  tasks.update(keyOf(title), (draft) => void Object.assign(draft, changes)).isPersisted.promise;
 window.add = async (...titles) => {
   for (const title of titles) await tasks.insert({ title }).isPersisted.promise;
 };
@@ -71,7 +73,8 @@ await run(async (first, { api, app, users, folder }) => {
     };
   }
 
-  const synced = (page) => page.waitForFunction(() => tasks.status === "ready" && state().online && state().unsent === 0);
+  const synced = (page) =>
+    page.waitForFunction(() => tasks.status === "ready" && state().online && state().unsent === 0);
   const shows = (page, ...titles) =>
     page.waitForFunction((wanted) => JSON.stringify(window.titles()) === wanted, JSON.stringify(titles.sort()));
 
@@ -123,13 +126,17 @@ await run(async (first, { api, app, users, folder }) => {
       await here.setOffline(false);
       await carriedOut;
       await kill(again);
-      const third = await tab(here, user);
+      const third = await tab(here, user, { merges: true });
       await synced(third);
       const wanted = await service(user).titles();
       await Promise.all([shows(third, ...wanted), shows(other, ...wanted)]);
-      const flat = (page) => page.evaluate(() => JSON.stringify(rows().map(({ key, ...row }) => row).sort((a, b) => a.id - b.id)));
-      const refused = await third.evaluate(() => state().refused);
-      return { atOnce, afterReload, wanted, refused, isSame: (await flat(third)) === (await flat(other)) };
+      const flat = (page) =>
+        page.evaluate(() => {
+          const flat = rows().map(({ key, ...row }) => row);
+          return JSON.stringify(flat.sort((a, b) => a.id - b.id));
+        });
+      const [refused, conflicts] = await third.evaluate(() => [state().refused, conflicts]);
+      return { atOnce, afterReload, wanted, refused, conflicts, isSame: (await flat(third)) === (await flat(other)) };
     },
 
     /** The user goes on while the creation is on its way. */
@@ -138,15 +145,19 @@ await run(async (first, { api, app, users, folder }) => {
       const carriedOut = lostResponse(page);
       await page.evaluate(() => add("Buy mlik"));
       const answer = await carriedOut;
+      // The stream and the changes tell of the task before the response does.
+      await pause(500);
+      const during = await page.evaluate(() => titles());
       const before = await page.evaluate(() => rows()[0]);
       await page.evaluate(() => change("Buy mlik", { title: "Buy milk" }));
-      await page.evaluate(() => tasks.update(rows()[0].key, (draft) => void (draft.complete = true)).isPersisted.promise);
+      await page.evaluate(() => change("Buy milk", { complete: true }));
       await answer();
       await page.unroute("**/tasks/batch");
       await synced(page);
       const after = await page.evaluate(() => rows());
       const { key, id, ...row } = after[0];
-      return { before: before.id, isSameKey: key === before.key, hasId: id > 0, row, all: await service(user).titles() };
+      const kept = { isSameKey: key === before.key, hasId: id > 0, row };
+      return { during, before: before.id, ...kept, all: await service(user).titles() };
     },
 
     async refused(user) {
@@ -174,24 +185,28 @@ await run(async (first, { api, app, users, folder }) => {
     async conflict(user) {
       const here = await device();
       const asks = await tab(here, user, { merges: true });
-      await asks.evaluate(() => add("theirs", "both"));
+      await asks.evaluate(() => add("theirs", "both", "unwanted", "left"));
       await synced(asks);
       const elsewhere = await device();
       const other = await tab(elsewhere, user);
-      await shows(other, "both", "theirs");
+      await shows(other, "both", "theirs", "unwanted", "left");
       await here.setOffline(true);
       await elsewhere.setOffline(true);
       await asks.evaluate(() => change("both", { title: "mine" }));
       await other.evaluate(() => change("both", { title: "refused" }));
       await other.evaluate(() => change("theirs", { complete: true }));
-      const [both, theirs] = [await service(user).id("both"), await service(user).id("theirs")];
-      await service(user).patch(both, { title: "first" });
-      await service(user).patch(theirs, { description: "Oat" });
+      await other.evaluate(() => tasks.delete(keyOf("unwanted")).isPersisted.promise);
+      await asks.evaluate(() => change("left", { title: "nothing" }));
+      const elsewhereChanged = { both: { title: "first" }, theirs: { description: "Oat" } };
+      Object.assign(elsewhereChanged, { unwanted: { complete: true }, left: { title: "left alone" } });
+      for (const [title, changes] of Object.entries(elsewhereChanged)) {
+        await service(user).patch(await service(user).id(title), changes);
+      }
       await here.setOffline(false);
       await synced(asks);
       await elsewhere.setOffline(false);
       await synced(other);
-      await Promise.all([asks, other].map((page) => shows(page, "first and mine", "theirs")));
+      await Promise.all([asks, other].map((page) => shows(page, "first and mine", "left alone", "theirs")));
       const conflicts = await asks.evaluate(() =>
         conflicts.map(({ mine, theirs, base }) => [mine, theirs.title, base.title]));
       const refused = await other.evaluate(() => state().refused.map(({ op, code, values }) => [op, code, values]));
@@ -225,13 +240,13 @@ await run(async (first, { api, app, users, folder }) => {
       all.push("after the leader was closed");
       await Promise.all([one, two].map((page) => shows(page, ...all)));
       // The one that leads now is frozen. The user goes to the other one.
-      const held = await one.evaluate(async () => (await navigator.locks.query()).held[0].clientId);
-      const own = await one.evaluate(async () => {
-        const clientId = new Promise((resolve) =>
-          navigator.locks.request("mine", async () => resolve((await navigator.locks.query()).held.find(({ name }) => name === "mine").clientId)));
-        return clientId;
-      });
-      const [leader, follower] = held === own ? [one, two] : [two, one];
+      const isLeader = await one.evaluate(() =>
+        navigator.locks.request("mine", async () => {
+          const { held } = await navigator.locks.query();
+          return held.every(({ clientId }) => clientId === held[0].clientId);
+        }),
+      );
+      const [leader, follower] = isLeader ? [one, two] : [two, one];
       const session = await here.newCDPSession(leader);
       await session.send("Page.setWebLifecycleState", { state: "frozen" });
       await follower.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
@@ -259,7 +274,8 @@ await run(async (first, { api, app, users, folder }) => {
       await here.setOffline(false);
       await shows(page, "after", "written offline");
       await synced(page);
-      return { refused: await page.evaluate(() => state().refused.map(({ code }) => code)), all: await service(user).titles() };
+      const refused = await page.evaluate(() => state().refused.map(({ code }) => code));
+      return { refused, all: await service(user).titles() };
     },
 
     async users(alice) {

@@ -27,6 +27,26 @@ await run({
     return { seen, sent };
   },
 
+  /** What was written before the sign-out is sent after the next sign-in. */
+  async forUser({ url, user, tokens: [alice = ""], other }) {
+    let token = other.token;
+    const client = createClient({ url, auth: async () => token });
+    const task = { title: "of alice" };
+    const calls = [
+      () => client.create(task, { user }),
+      () => client.batch([{ op: "create", task }], { user }),
+      () => all(client.changes({ user })),
+      () => all(client.watch({ user })),
+      () => client.export({ user }),
+    ];
+    const refused = await Promise.all(calls.map((call) => failure(call)));
+    const ofBob = await titles(client);
+    token = alice;
+    client.forget();
+    await client.create(task, { user });
+    return { refused, ofBob, ofAlice: await titles(client) };
+  },
+
   /** Another user signs in, and nobody tells the client. */
   async anotherTab({ url, tokens: [alice = ""], other }) {
     let token = alice;

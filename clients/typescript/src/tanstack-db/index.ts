@@ -7,16 +7,19 @@ import type { CollectionConfig, PendingMutation } from "@tanstack/db";
 
 import type { TaskwellClient } from "../client.js";
 import { bellOf } from "./bell.js";
+import { gathered } from "./gathered.js";
 import { whileLeader } from "./leader.js";
 import { mergeMembers, type Merge } from "./merge.js";
-import { rowOf, valuesOf, type Contents, type NewTask, type Refusal, type TaskRow, type Write } from "./model.js";
+import { valuesOf, type Contents, type Refusal, type TaskRow, type Write } from "./model.js";
 import { enqueue, type Edit } from "./outbox.js";
+import { SCHEMA, type TaskSchema } from "./schema.js";
 import { clearStore, contentsOf, openStore, removeRefusal, type Store } from "./store.js";
 import { syncWhile } from "./sync.js";
 import { differences, rowsOf, type Rows } from "./view.js";
 
 export { mergeMembers, type Conflict, type Merge } from "./merge.js";
 export type { NewTask, Refusal, TaskRow, Values } from "./model.js";
+export type { TaskSchema } from "./schema.js";
 
 export type TaskCollectionOptions = {
   client: TaskwellClient;
@@ -45,22 +48,8 @@ export type TaskUtils = {
   subscribe(listener: () => void): () => void;
   /** Removes a refusal that the user has seen. */
   dismiss(refusal: Refusal): Promise<void>;
-  /** Removes everything of the user from this device, also what is not sent. Call `cleanup()` of the collection first. */
+  /** Removes everything of the user from this device, also what is not sent. Call `cleanup()` before. */
   clear(): Promise<void>;
-};
-
-/** A schema of the Standard Schema kind. It completes new tasks; the service checks the values. */
-export type TaskSchema = {
-  "~standard": {
-    version: 1;
-    vendor: string;
-    validate(value: unknown): { value: TaskRow };
-    types?: { input: NewTask; output: TaskRow };
-  };
-};
-
-const SCHEMA: TaskSchema = {
-  "~standard": { version: 1, vendor: "taskwell", validate: (value) => ({ value: rowOf(value as NewTask) }) },
 };
 
 export type TaskCollectionConfig = CollectionConfig<TaskRow, string, TaskSchema, TaskUtils> & {
@@ -186,24 +175,4 @@ function hasEffect({ op, values }: Edit): boolean {
 
 function stateOf({ outbox, refused, status }: Contents): TasksState {
   return { ...status, unsent: outbox.filter(({ done }) => !done).length, refused };
-}
-
-/** Returns a function that does the work once more if it was called while the work was being done. */
-function gathered(work: () => Promise<void>): () => Promise<void> {
-  let running: Promise<void> | undefined;
-  let isStale = false;
-  async function run() {
-    try {
-      for (; isStale; ) {
-        isStale = false;
-        await work();
-      }
-    } finally {
-      running = undefined;
-    }
-  }
-  return () => {
-    isStale = true;
-    return (running ??= run());
-  };
 }

@@ -26,8 +26,9 @@ export async function whileLeader(
     };
     try {
       await locks.request(name, steal ? { steal } : { signal: turn.signal }, lead);
-    } catch {
+    } catch (error) {
       // Another tab has taken the lead, or the user has come to this tab while it waited.
+      if (!isLeader && !turn.signal.aborted) throw error;
     }
     unlisten();
     turn.abort(new Error("this tab does not lead"));

@@ -7,7 +7,7 @@ import type { Values, Write } from "./model.js";
 /** `mine` has the members that the user has written, `theirs` is the task as it is now, `base` as the user saw it. */
 export type Conflict = { mine: Values; theirs: VersionedTask; base: VersionedTask };
 
-/** Returns what to write to `theirs`, or undefined if that cannot be decided. */
+/** Returns what to write to `theirs`: `{}` to leave it as it is, or undefined if that cannot be decided. */
 export type Merge = (conflict: Conflict) => Values | undefined;
 
 /** Keeps both changes if they are to different members. */
@@ -23,6 +23,8 @@ export function rebased(write: Write, theirs: VersionedTask, merge: Merge): Writ
   // The user wants it deleted, whatever it is. Or the service has what the user wants: perhaps, an attempt was carried
   // out before this tab was closed, and its response was lost.
   if (op === "delete" || !base || hasAlready(theirs, mine)) return { ...write, base: theirs };
-  const values = merge({ mine, theirs, base });
+  const merged = merge({ mine, theirs, base });
+  // The service wants at least one member. This one changes nothing.
+  const values = merged && { complete: theirs.complete, ...merged };
   return values && { ...write, values, base: theirs };
 }

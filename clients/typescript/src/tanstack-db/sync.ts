@@ -8,7 +8,7 @@ import { pause } from "../retry.js";
 import type { Bell } from "./bell.js";
 import { applyChanges, currentCopy } from "./copy.js";
 import { rebased, type Merge } from "./merge.js";
-import type { Write } from "./model.js";
+import type { Status, Write } from "./model.js";
 import { finish, operationOf, refuse, release, replace, take } from "./outbox.js";
 import { setStatus, type Store } from "./store.js";
 
@@ -87,8 +87,13 @@ async function sendBatch(session: Session, writes: Write[], signal: AbortSignal)
 
 /** Merges a write that has met a change, or takes it out. */
 async function settle({ store, merge }: Session, write: Write, error: ApiError): Promise<void> {
-  const merged = error instanceof PreconditionFailed && rebased(write, error.current, merge);
-  await (merged ? replace(store, merged) : refuse(store, write, error));
+  try {
+    const merged = error instanceof PreconditionFailed && rebased(write, error.current, merge);
+    await (merged ? replace(store, merged) : refuse(store, write, error));
+  } catch (cause) {
+    // The application could not merge it.
+    await refuse(store, write, cause as Error);
+  }
 }
 
 function wasNotCarriedOut(error: unknown): boolean {
@@ -111,8 +116,9 @@ async function follow({ client, user, store, bell }: Session, signal: AbortSigna
   }
 }
 
-async function report({ store, bell }: Session, status: Parameters<typeof setStatus>[1]): Promise<void> {
-  if (await setStatus(store, status)) bell.ring();
+/** Tells the tabs. If that fails, because the disk is full for example, the work goes on. */
+async function report({ store, bell }: Session, status: Partial<Status>): Promise<void> {
+  if (await setStatus(store, status).catch(() => false)) bell.ring();
 }
 
 async function untilOnline(milliseconds: number, signal: AbortSignal): Promise<void> {
