@@ -1,0 +1,124 @@
+"""examples/nextjs in a real Chromium, built for production, with Taskwell and its own Better Auth."""
+
+import fcntl
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.better_auth import SECRET
+from support.browser import require_browser, run_scenario
+from support.client_package import installed
+from support.documents import ROOT
+from support.npm import require_packages
+from support.process import COMMAND, environment
+
+EXAMPLE = ROOT / "examples" / "nextjs"
+START_SECONDS = 120
+MAX_SCRIPT_BYTES = 300_000
+
+pytestmark = pytest.mark.slow
+
+
+@contextmanager
+def started(folder: Path) -> Iterator[tuple[str, str]]:
+    """Builds and starts the example as `make example` does, and yields the addresses of the app and of Taskwell."""
+    log = folder / "log"
+    settings = {"DATA": str(folder), "TASKWELL": str(COMMAND), "BETTER_AUTH_SECRET": SECRET}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            ["node", "start.mjs"], cwd=EXAMPLE, env=environment(**settings), stdout=output, stderr=output
+        )
+    try:
+        app = _announced(process, log, r"Local:\s+(http://\S+)[^$]*Ready in")
+        yield app, _announced(process, log, r"serving at (http://\S+)")
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(START_SECONDS)
+
+
+def _announced(process: "subprocess.Popen[bytes]", log: Path, pattern: str) -> str:
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        if found := re.search(pattern, log.read_text(encoding="utf-8")):
+            return found[1]
+        time.sleep(0.05)
+    raise AssertionError(log.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """What the people of tests/browser/nextjs.mjs have seen."""
+    require_browser()
+    package = installed() / "node_modules" / "@taskwell" / "client"
+    require_packages(EXAMPLE)
+    # The other workers wait here, because there is one folder for the build.
+    with (EXAMPLE / "package.json").open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        copy = EXAMPLE / "node_modules" / "@taskwell" / "client"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(package, copy)
+        folder = tmp_path_factory.mktemp("nextjs")
+        with started(folder) as (app, taskwell):
+            yield run_scenario("nextjs.mjs", app=app, api=taskwell, folder=str(folder))
+
+
+def test_it_lists_searches_filters_and_sorts_what_the_user_adds_completes_and_edits(seen: dict[str, Any]) -> None:
+    assert seen["open"] == ["Call Ada", "Buy oat milk"]
+    assert seen["done"] == ["Water the plants"]
+    assert seen["sorted"] == ["Buy oat milk", "Call Ada", "Water the plants"]
+    assert seen["found"] == ["Buy oat milk"]
+
+
+def test_the_server_renders_the_tasks(seen: dict[str, Any]) -> None:
+    assert seen["rendered"] == [True, True, True]
+
+
+def test_a_deletion_can_be_undone(seen: dict[str, Any]) -> None:
+    assert seen["isSameAfterUndo"]
+
+
+def test_changes_without_a_network_arrive_once(seen: dict[str, Any]) -> None:
+    assert sorted(seen["afterOffline"]) == [
+        ["Buy oat milk", False],
+        ["Call Ada today", False],
+        ["In both tabs", True],
+        ["Water the plants", True],
+        ["Written offline", False],
+    ]
+    one, other = seen["bothTabs"]
+    assert one == other == ["Written offline", "Call Ada today", "Buy oat milk"]
+
+
+def test_a_conflict_is_shown_and_the_user_decides(seen: dict[str, Any]) -> None:
+    assert seen["conflict"] == ["Call Ada at nine · open", "Call Ada at ten · open"]
+    assert "Call Ada at nine" in seen["afterConflict"]
+
+
+def test_another_user_of_the_same_browser_sees_nothing_of_the_first(seen: dict[str, Any]) -> None:
+    assert seen["ofBob"] == ["Of Bob"]
+    assert seen["leftOfAlice"] == 0
+
+
+def test_everyone_can_use_it(seen: dict[str, Any]) -> None:
+    assert seen["findings"] == []
+    assert seen["complaints"] == []
+    assert seen["focusAfterEdit"] == "Edit Buy oat milk"
+
+
+def test_it_is_small(seen: dict[str, Any]) -> None:
+    assert seen["sizes"]["tasks"] < MAX_SCRIPT_BYTES
+    lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in _sources())
+    assert lines < 1_200
+
+
+def _sources() -> list[Path]:
+    folders = [EXAMPLE / name for name in ("app", "components", "lib", "public")]
+    return [path for folder in folders for path in folder.rglob("*.*") if path.is_file()]
