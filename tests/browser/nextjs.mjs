@@ -1,5 +1,7 @@
 // Two people use examples/nextjs, one of them on two devices. A device is a browser context.
 
+import { gzipSync } from "node:zlib";
+
 import { findings } from "./accessibility.mjs";
 import { run } from "./chromium.mjs";
 
@@ -30,7 +32,7 @@ await run(async (first, { app, api, folder }) => {
       async add(title) {
         await page.getByLabel("New task").fill(title);
         await page.keyboard.press("Enter");
-        await named("checkbox", title).waitFor();
+        await page.locator(".title").getByText(title, { exact: true }).waitFor();
       },
       async rename(title, changed, description) {
         await click("button", `Edit ${title}`);
@@ -70,18 +72,21 @@ await run(async (first, { app, api, folder }) => {
     await page.setViewportSize({ width: WIDTHS[0], height: 800 });
   }
 
-  async function loadedBytes(page) {
-    const scripts = await page.evaluate(() =>
-      performance.getEntriesByType("resource").filter(({ initiatorType }) => initiatorType === "script"),
+  /** The size of the scripts that a page loads, as servers send them. */
+  async function scriptBytes(page) {
+    const urls = await page.evaluate(() =>
+      performance.getEntriesByType("resource").map(({ name }) => name).filter((name) => name.endsWith(".js")),
     );
-    return scripts.reduce((sum, { encodedBodySize }) => sum + encodedBodySize, 0);
+    const sizes = [...new Set(urls)].map(async (url) => gzipSync(await (await fetch(url)).text()).length);
+    return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
   }
 
   // Without an account, the tasks lead to the sign-in.
   const alice = await open(first);
-  await alice.click("link", "Sign up");
+  await alice.click("link", "Create an account");
   await alice.page.waitForURL(`${app}/sign-up`);
   await look(alice.page, "sign-up");
+  seen.sizes.account = await scriptBytes(alice.page);
   await alice.enter("alice", "Sign up");
   await alice.add("Buy milk");
   await alice.add("Water the plants");
@@ -110,14 +115,16 @@ await run(async (first, { app, api, folder }) => {
   seen.rendered = ["Buy oat milk", "Two bottles", "Call Ada"].map((text) => html.includes(text));
   const second = await open(first);
   await second.shows("Call Ada");
-  seen.sizes.tasks = await loadedBytes(second.page);
+  seen.sizes.tasks = await scriptBytes(second.page);
   await alice.add("In both tabs");
   await second.shows("In both tabs");
+  await second.status("Saved");
 
   // A deletion that is taken back is the same task.
   const before = await alice.stored();
   await alice.click("button", "Delete Call Ada");
   await second.hides("Call Ada");
+  await look(alice.page, "undo");
   await alice.page.keyboard.press("Enter");
   await second.shows("Call Ada");
   await alice.shows("Call Ada");

@@ -1,5 +1,6 @@
 "use client";
 
+import Link from "next/link";
 import { useState, type FormEvent } from "react";
 
 import { authClient } from "../lib/auth-client";
@@ -8,6 +9,7 @@ import { authClient } from "../lib/auth-client";
 export function AccountForm({ isNew }: { isNew: boolean }) {
   const [message, setMessage] = useState("");
   const [isBusy, setBusy] = useState(false);
+  const action = isNew ? "Sign up" : "Sign in";
 
   async function submit(event: FormEvent<HTMLFormElement>) {
     event.preventDefault();
@@ -25,25 +27,29 @@ export function AccountForm({ isNew }: { isNew: boolean }) {
 
   // With "post", a form that is sent before this script runs does not put the password into the address.
   return (
-    <form method="post" onSubmit={submit} className="card">
-      <label>
-        E-mail
-        <input name="email" type="email" autoComplete="username" required autoFocus />
-      </label>
-      <label>
-        Password
-        <input
-          name="password"
-          type="password"
-          autoComplete={isNew ? "new-password" : "current-password"}
-          minLength={8}
-          required
-        />
-      </label>
-      <p role="alert">{message}</p>
-      <button className="primary" disabled={isBusy}>
-        {isNew ? "Sign up" : "Sign in"}
-      </button>
-    </form>
+    <main className="account">
+      <h1>{action}</h1>
+      <form method="post" onSubmit={submit} className="card">
+        <label>
+          E-mail
+          <input name="email" type="email" autoComplete="username" required autoFocus />
+        </label>
+        <label>
+          Password
+          <input
+            name="password"
+            type="password"
+            autoComplete={isNew ? "new-password" : "current-password"}
+            minLength={8}
+            required
+          />
+        </label>
+        <p role="alert">{message}</p>
+        <button className="primary" disabled={isBusy}>
+          {action}
+        </button>
+      </form>
+      {isNew ? <Link href="/sign-in">I have an account</Link> : <Link href="/sign-up">Create an account</Link>}
+    </main>
   );
 }

@@ -40,11 +40,11 @@ export function TaskApp({ url, user, email, first }: LastUser & { first: Task[] 
     <>
       <header>
         <h1>Tasks</h1>
-        <Status state={state} />
         <p className="user">{email}</p>
         <button onClick={() => tasks && signOut(tasks)} disabled={!tasks || !state.online}>
           Sign out
         </button>
+        <Status state={state} />
       </header>
       <main>
         <NewTask input={newTask} onAdd={tasks && ((title) => tasks.collection.insert({ title }))} />

@@ -34,9 +34,9 @@ export function TaskItem({ row, onChange, onDelete }: { row: TaskRow } & TaskAct
         <span>
           <span className="title">{row.title}</span>
           {row.description && <span className="description">{row.description}</span>}
+          {row.unsent && <span className="unsent">Not sent yet</span>}
         </span>
       </label>
-      {row.unsent && <span className="unsent">Not sent yet</span>}
       <button ref={edit} className="icon" aria-label={`Edit ${row.title}`} onClick={() => setEdited(true)}>
         <EditIcon />
       </button>

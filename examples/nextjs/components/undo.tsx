@@ -1,5 +1,7 @@
 import { useEffect, useRef } from "react";
 
+import { CloseIcon } from "./icons";
+
 type Props = { title: string; onUndo: () => void; onDismiss: () => void };
 
 /** Offers to take a deletion back. It stays until the user decides, because nobody should have to hurry. */
@@ -13,7 +15,9 @@ export function Undo({ title, onUndo, onDismiss }: Props) {
       <button ref={button} onClick={onUndo}>
         Undo
       </button>
-      <button onClick={onDismiss}>Dismiss</button>
+      <button className="icon" aria-label="Dismiss" onClick={onDismiss}>
+        <CloseIcon />
+      </button>
     </div>
   );
 }
