@@ -71,7 +71,7 @@ def test_a_conflict_is_merged_or_reported(seen: dict[str, Any]) -> None:
 
 def test_tabs_share_one_outbox_and_one_of_them_leads_whatever_happens_to_it(seen: dict[str, Any]) -> None:
     # Each new tab is the one that the user looks at, so it takes the lead with a stream of its own.
-    assert seen["tabs"] == {"leaders": [1, 2], "perTab": 3, "all": 7}
+    assert seen["tabs"] == {"leaders": [1, 2], "perTab": 3, "hung": True, "all": 7}
 
 
 def test_a_copy_of_before_an_erasure_begins_anew_and_keeps_what_is_not_sent(seen: dict[str, Any]) -> None:

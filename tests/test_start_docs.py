@@ -116,7 +116,7 @@ def test_the_page_shows_each_user_their_own_tasks(clone: Path, has_package: bool
         (code,) = blocks("docs/front-end.md", language)
         (clone / "page" / name).write_text(_moved(code, ports), encoding="utf-8")
     if has_package:
-        (code,) = blocks("docs/front-end.md", "ts")
+        code, *_ = blocks("docs/front-end.md", "ts")
         _bundled(_moved(code, ports), clone / "page" / "page.mjs")
     with (
         terminal(clone, auth, r"listens on (\S+)", PORT=str(ports["3000"])),

@@ -34,6 +34,7 @@ window.add = async (...titles) => {
 };
 `;
 
+const HANGS_MILLISECONDS = 4000;
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 await run(async (first, { api, app, users, folder }) => {
@@ -239,7 +240,7 @@ await run(async (first, { api, app, users, folder }) => {
       await service(user).create("after the leader was closed");
       all.push("after the leader was closed");
       await Promise.all([one, two].map((page) => shows(page, ...all)));
-      // The one that leads now is frozen. The user goes to the other one.
+      // The one that leads now does not answer any more, as if it were frozen. The user goes to the other one.
       const isLeader = await one.evaluate(() =>
         navigator.locks.request("mine", async () => {
           const { held } = await navigator.locks.query();
@@ -247,18 +248,22 @@ await run(async (first, { api, app, users, folder }) => {
         }),
       );
       const [leader, follower] = isLeader ? [one, two] : [two, one];
-      const session = await here.newCDPSession(leader);
-      await session.send("Page.setWebLifecycleState", { state: "frozen" });
+      let hangs = true;
+      const end = leader
+        .evaluate((milliseconds) => {
+          for (const start = Date.now(); Date.now() < start + milliseconds; );
+        }, HANGS_MILLISECONDS)
+        .then(() => (hangs = false));
       await follower.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
-      await follower.evaluate(() => add("while the leader was frozen"));
+      await follower.evaluate(() => add("while the leader did not answer"));
       await service(user).create("elsewhere");
-      all.push("while the leader was frozen", "elsewhere");
+      all.push("while the leader did not answer", "elsewhere");
       await shows(follower, ...all);
       await synced(follower);
-      await session.send("Page.setWebLifecycleState", { state: "active" });
+      const hung = hangs;
+      await end;
       await shows(leader, ...all);
-      await pause(200);
-      return { leaders, perTab, all: (await service(user).titles()).length };
+      return { leaders, perTab, hung, all: (await service(user).titles()).length };
     },
 
     async gone(user) {

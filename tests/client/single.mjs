@@ -24,8 +24,8 @@ const client = createClient({
 const tasks = createCollection(taskCollectionOptions({ client, user }));
 
 async function synced() {
-  const isDone = () => tasks.status === "ready" && tasks.utils.state().unsent === 0;
-  while (!isDone()) await new Promise((resolve) => tasks.utils.subscribe(resolve));
+  await tasks.preload();
+  while (tasks.utils.state().unsent > 0) await new Promise((resolve) => tasks.utils.subscribe(resolve));
 }
 
 await synced();

@@ -75,6 +75,7 @@ export function taskCollectionOptions({
   const store = () => (opened ??= openStore(name));
 
   function publish(next: TasksState) {
+    if (JSON.stringify(next) === JSON.stringify(state)) return;
     state = next;
     for (const listener of listeners) listener();
   }

@@ -52,19 +52,17 @@ async function repeated(
   }
 }
 
-/** Sends what is in the outbox, and waits for more. */
+/** Sends what is in the outbox, or waits until there is something. */
 async function send(session: Session, signal: AbortSignal): Promise<void> {
   const { store, bell } = session;
-  let size = MAX_OPERATIONS;
-  for (;;) {
-    const count = bell.count();
-    const writes = globalThis.navigator?.onLine === false ? [] : await take(store, size);
-    if (writes.length === 0) await bell.after(count, signal);
-    else size = (await sendBatch(session, writes, signal)) ? MAX_OPERATIONS : 1;
-  }
+  const count = bell.count();
+  const writes = globalThis.navigator?.onLine === false ? [] : await take(store, MAX_OPERATIONS);
+  if (writes.length === 0) return bell.after(count, signal);
+  const isDone = await sendBatch(session, writes, signal);
+  if (!isDone) await sendBatch(session, await take(store, 1), signal);
 }
 
-/** Sends writes as one batch. Returns false if they have to be sent one by one. */
+/** Sends writes as one batch. Returns false if they are too large for one. */
 async function sendBatch(session: Session, writes: Write[], signal: AbortSignal): Promise<boolean> {
   const { client, user, store, bell } = session;
   try {
