@@ -6,18 +6,20 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
-from support.better_auth import SECRET
+from support.better_auth import PASSWORD, SECRET
 from support.browser import require_browser, run_scenario
 from support.client_package import installed
 from support.documents import ROOT
 from support.npm import require_packages
+from support.ports import free_port
 from support.process import COMMAND, environment
 
 EXAMPLE = ROOT / "examples" / "nextjs"
@@ -37,18 +39,17 @@ def started(folder: Path) -> Iterator[tuple[str, str]]:
             ["node", "start.mjs"], cwd=EXAMPLE, env=environment(**settings), stdout=output, stderr=output
         )
     try:
-        app = _announced(process, log, r"Local:\s+(http://\S+)[^$]*Ready in")
-        yield app, _announced(process, log, r"serving at (http://\S+)")
+        yield _announced(process, log, r"Open (\S+) in a browser. Taskwell serves at (\S+)\.")
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(START_SECONDS)
 
 
-def _announced(process: "subprocess.Popen[bytes]", log: Path, pattern: str) -> str:
+def _announced(process: "subprocess.Popen[bytes]", log: Path, pattern: str) -> tuple[str, str]:
     deadline = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         if found := re.search(pattern, log.read_text(encoding="utf-8")):
-            return found[1]
+            return found[1], found[2]
         time.sleep(0.05)
     raise AssertionError(log.read_text(encoding="utf-8"))
 
@@ -118,3 +119,28 @@ def test_everyone_can_use_it(seen: dict[str, Any]) -> None:
 
 def test_its_scripts_are_small(seen: dict[str, Any]) -> None:
     assert seen["sizes"]["account"] < seen["sizes"]["tasks"] < MAX_SCRIPT_BYTES
+
+
+@pytest.mark.usefixtures("seen")
+def test_one_variable_moves_better_auth_to_postgresql(new_database_url: Callable[[str], str]) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    settings = {"DATABASE_URL": new_database_url("postgres"), "BETTER_AUTH_URL": url, "BETTER_AUTH_SECRET": SECRET}
+    command = ["node", "node_modules/next/dist/bin/next", "start", "--hostname", "127.0.0.1", "--port", str(port)]
+    account = {"name": "Alice", "email": "alice@example.org", "password": PASSWORD}
+    with subprocess.Popen(command, cwd=EXAMPLE, env=environment(**settings), stdout=subprocess.DEVNULL) as process:
+        try:
+            _wait_for(url)
+            signed_up = httpx2.post(f"{url}/api/auth/sign-up/email", json=account, verify=False)
+            assert signed_up.status_code == 200, signed_up.text
+        finally:
+            process.terminate()
+
+
+def _wait_for(url: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(httpx2.TransportError):
+            httpx2.get(f"{url}/sign-in", verify=False)
+            return
+        time.sleep(0.05)

@@ -7,6 +7,7 @@ import { randomBytes } from "node:crypto";
 import { existsSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 
 const TASKWELL = process.env.TASKWELL ?? "taskwell";
 const mode = process.argv[2] === "dev" ? "dev" : "start";
@@ -26,6 +27,7 @@ const forTaskwell = {
   ...shared,
   DATABASE_URL: `sqlite:///${folder}/taskwell.db`,
   TASKWELL_CORS_ORIGINS: app,
+  TASKWELL_LOG_LEVEL: "warning",
   // Taskwell verifies tokens with the app's public keys. The secret is only the app's.
   BETTER_AUTH_SECRET: undefined,
 };
@@ -40,6 +42,15 @@ const children = [
 const end = () => children.forEach((child) => child.kill("SIGTERM"));
 for (const child of children) child.on("exit", end);
 for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, end);
+void announce();
+
+async function announce() {
+  for (const url of [`${app}/sign-in`, `${taskwell}/health/ready`]) {
+    // The timer does not keep this program running if the others have ended.
+    while (!(await fetch(url).catch(() => null))?.ok) await sleep(100, null, { ref: false });
+  }
+  console.log(`\nOpen ${app} in a browser. Taskwell serves at ${taskwell}.`);
+}
 
 function finish([command, ...args], env) {
   const { status, error } = spawnSync(command, args, { env, stdio: "inherit" });
