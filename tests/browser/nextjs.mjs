@@ -163,6 +163,7 @@ await run(async (first, { app, api, folder }) => {
   await elsewhere.status("Saved");
   await first.setOffline(false);
   await alice.page.getByText("You and another device have changed the same task.").waitFor();
+  await alice.page.locator(".refusal").getByText("Call Ada at ten").waitFor();
   seen.conflict = await alice.page.locator(".refusal dd").allTextContents();
   await look(alice.page, "conflict");
   await alice.click("button", "Keep mine");

@@ -1,4 +1,5 @@
 import type { Refusal } from "@taskwell/client/tanstack-db";
+import { eq, useLiveQuery } from "@tanstack/react-db";
 
 import type { Tasks } from "../lib/tasks";
 
@@ -17,7 +18,13 @@ export function Refusals({ refused, collection }: Props) {
 
 function Item({ refusal, collection }: { refusal: Refusal; collection: Tasks["collection"] }) {
   const { key, code, values, message } = refusal;
-  const theirs = collection.get(key);
+  // The service's version may arrive after its refusal.
+  const { data: theirs } = useLiveQuery((query) =>
+    query
+      .from({ task: collection })
+      .where(({ task }) => eq(task.key, key))
+      .findOne(),
+  );
   const dismiss = () => collection.utils.dismiss(refusal);
 
   async function keepMine() {
