@@ -35,21 +35,16 @@ const forTaskwell = {
 const NEXT = ["node", resolve("node_modules/next/dist/bin/next")];
 finish([TASKWELL, "migrate"], forTaskwell);
 if (mode === "start") finish([...NEXT, "build"], forApp);
-const children = [
-  start([TASKWELL, "serve", "--port", portOf(taskwell)], forTaskwell),
-  start([...NEXT, mode, "--hostname", "localhost", "--port", portOf(app)], forApp),
-];
-const end = () => children.forEach((child) => child.kill("SIGTERM"));
-for (const child of children) child.on("exit", end);
+const children = [];
+let isEnding = false;
 for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, end);
-void announce();
+await start([...NEXT, mode, "--hostname", "localhost", "--port", portOf(app)], forApp, `${app}/api/auth/jwks`);
+await start([TASKWELL, "serve", "--port", portOf(taskwell)], forTaskwell, `${taskwell}/health/ready`);
+if (!isEnding) console.log(`\nOpen ${app} in a browser. Taskwell serves at ${taskwell}.`);
 
-async function announce() {
-  for (const url of [`${app}/sign-in`, `${taskwell}/health/ready`]) {
-    // The timer does not keep this program running if the others have ended.
-    while (!(await fetch(url).catch(() => null))?.ok) await sleep(100, null, { ref: false });
-  }
-  console.log(`\nOpen ${app} in a browser. Taskwell serves at ${taskwell}.`);
+function end() {
+  isEnding = true;
+  for (const child of children) child.kill("SIGTERM");
 }
 
 function finish([command, ...args], env) {
@@ -58,8 +53,13 @@ function finish([command, ...args], env) {
   if (status !== 0) process.exit(status ?? 1);
 }
 
-function start([command, ...args], env) {
-  return spawn(command, args, { env, stdio: "inherit" });
+/** Starts a program, and waits until it answers. If it ends, all end. */
+async function start([command, ...args], env, url) {
+  if (isEnding) return;
+  const child = spawn(command, args, { env, stdio: "inherit" });
+  children.push(child);
+  child.on("exit", end);
+  while (!isEnding && !(await fetch(url).catch(() => null))?.ok) await sleep(100);
 }
 
 function portOf(url) {
