@@ -1,6 +1,8 @@
 """examples/nextjs in a real Chromium, built for production, with Taskwell and its own Better Auth."""
 
 import fcntl
+import json
+import os
 import re
 import shutil
 import signal
@@ -55,20 +57,34 @@ def _announced(process: "subprocess.Popen[bytes]", log: Path, pattern: str) -> t
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """What the people of tests/browser/nextjs.mjs have seen."""
+def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the people of tests/browser/nextjs.mjs have seen. The workers of a test run share it."""
     require_browser()
     package = installed() / "node_modules" / "@taskwell" / "client"
     require_packages(EXAMPLE)
+    folder = tmp_path_factory.getbasetemp()
+    result = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "nextjs.json"
     # The other workers wait here, because there is one folder for the build.
     with (EXAMPLE / "package.json").open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        copy = EXAMPLE / "node_modules" / "@taskwell" / "client"
-        shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(package, copy)
-        folder = tmp_path_factory.mktemp("nextjs")
-        with started(folder) as (app, taskwell):
-            yield run_scenario("nextjs.mjs", app=app, api=taskwell, folder=str(folder))
+        if not result.exists():
+            _install_client(package)
+            result.write_text(json.dumps(_used(tmp_path_factory.mktemp("nextjs"))), encoding="utf-8")
+    seen: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+    return seen
+
+
+def _install_client(package: Path) -> None:
+    """Replaces the copy of the client that npm has made, which may be an older one."""
+    copy = EXAMPLE / "node_modules" / "@taskwell" / "client"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(package, copy)
+
+
+def _used(folder: Path) -> object:
+    """Runs the scenario. Its screenshots are in the folder."""
+    with started(folder) as (app, taskwell):
+        return run_scenario("nextjs.mjs", app=app, api=taskwell, folder=str(folder))
 
 
 def test_it_lists_searches_filters_and_sorts_what_the_user_adds_completes_and_edits(seen: dict[str, Any]) -> None:
