@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help dev test quick lint types suite coverage format openapi docs client audit sbom bench
+.PHONY: help dev test quick lint types suite coverage format openapi docs client example audit sbom bench
 
 # Each Python version that is asked for by PYTHON has an environment of its own beside .venv.
 PYTHON :=
@@ -63,6 +63,16 @@ docs: $(VENV) ## write docs/errors.md, and build the site of the documentation i
 
 client: ## install the tools of clients/typescript, write its types, build it, and check the package
 	cd clients/typescript && npm ci --ignore-scripts && npm run types && npm run build && npm run lint
+
+example: $(UV) examples/nextjs/node_modules ## set up, and serve the Next.js example with Taskwell; ARGS=dev compiles changes
+	@$(SYNC) --no-dev --inexact
+	@TASKWELL=$(abspath $(RUN)taskwell) exec node examples/nextjs/start.mjs $(ARGS)
+
+examples/nextjs/node_modules: examples/nextjs/package-lock.json clients/typescript/dist
+	cd examples/nextjs && npm ci --ignore-scripts --no-audit --no-fund && touch node_modules
+
+clients/typescript/dist: $(shell find clients/typescript/src -name '*.ts' 2>/dev/null)
+	cd clients/typescript && npm ci --ignore-scripts --no-audit --no-fund && npm run build
 
 audit: $(UV) ## look up known vulnerabilities of the locked dependencies, in a database on the network
 	@$(UV) export --locked --quiet --no-dev --all-extras --no-emit-project --output-file .audit.txt
