@@ -2,8 +2,9 @@
 
 A route is an ordinary FastAPI function, and FastAPI documents it. The engine stands in front of FastAPI and runs the
 function itself. It works out what the function needs once, when the application is built. FastAPI does this for each
-request, which costs four to six times as much as everything else in a request. Each request passes, in this order, unless
-its route is `Public`: authentication, the rate limit, load shedding, reading and parsing the body, validation, the function, the response.
+request, which costs four to six times as much as everything else in a request. Each request passes, in this order:
+authentication, the rate limit, load shedding, reading and parsing the body, validation, the function, the response. A
+request to a `Public` route passes only the last two.
 
 A route that needs more than the engine supports is an error when the application is built. The error names the route;
 see `taskwell.http.unsupported`. See docs/adr/0008-one-endpoint-engine.md.
@@ -100,7 +101,7 @@ class EndpointEngine:
         for route in iter_route_contexts(routes):
             if isinstance(route.original_route, Endpoint):
                 path = self._paths[str(route.path).count("/")].setdefault(route.path_regex, _Path(route))
-                path.operations |= dict.fromkeys(route.methods or (), _Operation(route))
+                path.operations |= dict.fromkeys(route.methods or (), _Operation(route, is_public=path.is_public))
             else:
                 self._templates_of_app[route.path_regex] = str(route.path_format)
 
@@ -176,9 +177,8 @@ class _Path:
 class _Operation:
     """One method of a path: the function, its dependencies, and the form of its response."""
 
-    def __init__(self, route: RouteContext) -> None:
+    def __init__(self, route: RouteContext, *, is_public: bool) -> None:
         dependant: Dependant = route.dependant
-        is_public = isinstance(route.original_route, Public)
         for reason in reasons_against(route, takes_arguments=not is_public):
             raise UnsupportedRouteError(f"{'/'.join(sorted(route.methods or ()))} {route.path}: {reason}")
         self.function = Function(dependant)
