@@ -16,7 +16,7 @@ SCENARIOS = 7
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory, new_database_url: Callable[[str], str]) -> Iterator[dict[str, Any]]:
-    """What the scenarios of tests/browser/offline.mjs have seen. One Chromium runs them all."""
+    """The results of the scenarios in tests/browser/offline.mjs. One Chromium runs them all."""
     folder = installed()
     names = [f"user-{uuid4().hex}" for _ in range(SCENARIOS + 1)]
     users = [{"user": name, "token": sign(name)} for name in names]

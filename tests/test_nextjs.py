@@ -58,7 +58,7 @@ def _announced(process: "subprocess.Popen[bytes]", log: Path, pattern: str) -> t
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the people of tests/browser/nextjs.mjs have seen. The workers of a test run share it."""
+    """The results of tests/browser/nextjs.mjs. It runs once; all workers of a test run read them."""
     require_browser()
     package = installed() / "node_modules" / "@taskwell" / "client"
     require_packages(EXAMPLE)

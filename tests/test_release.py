@@ -1,4 +1,4 @@
-"""What a release publishes: a wheel that works alone, and a source distribution that builds the same wheel."""
+"""A release publishes a wheel that works alone, and a source distribution that builds the same wheel."""
 
 import re
 import shutil

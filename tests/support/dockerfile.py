@@ -41,7 +41,7 @@ def instructions(dockerfile: str) -> list[Instruction]:
 
 @dataclass
 class Image:
-    """What the instructions so far have made: a root folder, and the settings of the image."""
+    """An image, as far as it is built: its root folder and its settings."""
 
     root: Path
     environment: dict[str, str] = field(default_factory=dict)

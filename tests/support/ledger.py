@@ -15,7 +15,8 @@ from support.service import Json
 
 Kind = Literal["create", "change", "delete", "restore"]
 Fate = Literal["open", "acknowledged", "happened", "refused"]
-"""What is known about a write: nothing, its revision, only that it happened, or that it did not.
+"""The state of a write. Open: nobody knows if it happened. Acknowledged: it happened, with a known revision. Happened: its
+revision is not known. Refused: it did not happen.
 
 A restore that was acknowledged counts as happened, because perhaps there was nothing to restore.
 """

@@ -14,9 +14,7 @@ from support.documents import ROOT
 
 @dataclass
 class Deployment:
-    """What a file says: the variables, the names of those whose values the operator gives the platform, the command
-    that runs before a release, the path of the health check, and how many seconds a stop may take.
-    """
+    """The content of a platform's file. The values of `secrets` are not in it; the operator gives them to the platform."""
 
     variables: dict[str, str]
     secrets: set[str]

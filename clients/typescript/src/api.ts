@@ -390,7 +390,7 @@ export interface components {
         };
         /**
          * OperationResult
-         * @description What became of one operation of a batch.
+         * @description The outcome of one operation of a batch.
          */
         OperationResult: {
             /**

@@ -109,7 +109,7 @@ class Query(Protocol):
 
 
 class Preparing(Protocol):
-    """What prepares statements and writes."""
+    """The part of a database that prepares statements and writes."""
 
     def prepare(self, statement: Executable) -> Query:
         """Compiles `statement`, a SQLAlchemy Core SELECT whose values are all named parameters.

@@ -58,7 +58,7 @@ def notice(name: str) -> bytes:
 
 
 class Subscription:
-    """What one stream has yet to send. It is over when the stream must end."""
+    """The events that one stream has yet to send. It is over when the stream must end."""
 
     def __init__(self, live: "LiveChanges", owner: UserId, state: ListState) -> None:
         self.is_over = False

@@ -249,7 +249,7 @@ class ChangesResponse(TypedDict):
 
 @with_config(extra="forbid")
 class OperationResult(TypedDict):
-    """What became of one operation of a batch."""
+    """The outcome of one operation of a batch."""
 
     status: Annotated[
         Literal[200, 201, 204],
