@@ -5,6 +5,12 @@ import os
 import re
 from collections.abc import Callable
 
+from taskwell.database.urls import DatabaseURL, InvalidDatabaseURL, direct, parse_database_url
+from taskwell.errors import SettingsError
+
+HIDE_PASSWORDS = "Other users of this machine can see the arguments of a command. To hide a password from them, put it into ~/.pgpass."
+"""The epilog of commands with the URL of a database among their arguments."""
+
 
 def add_address(parser: argparse.ArgumentParser) -> None:
     """Adds `--host` and `--port`."""
@@ -20,6 +26,18 @@ def add_address(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get("PORT") or 8000,
         help="port to listen on; 0 means any free port (default: the variable PORT, or else 8000)",
     )
+
+
+def database_url(option: str, text: str) -> DatabaseURL:
+    """Returns the database that an option names, without a pooler in between.
+
+    Raises:
+        SettingsError: the URL cannot be used.
+    """
+    try:
+        return direct(parse_database_url(text))
+    except InvalidDatabaseURL as error:
+        raise SettingsError(f"{option}: {error}") from None
 
 
 def number(lowest: int, highest: int) -> Callable[[str], int]:

@@ -3,9 +3,9 @@
 import argparse
 import asyncio
 
+from taskwell.cli.arguments import HIDE_PASSWORDS, database_url
 from taskwell.cli.copy.copying import CopyRefused, copy
 from taskwell.cli.status import CommandFailed
-from taskwell.database.urls import DatabaseURL, InvalidDatabaseURL, direct, parse_database_url
 from taskwell.errors import SettingsError
 
 
@@ -15,14 +15,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Copy all data, including ids and times, from one migrated database to another. The two may be of different kinds. "
         "The target must be empty or an earlier copy of the same source. If the copy fails, the target is unchanged."
     )
-    parser.epilog = "Other users of this machine can see the arguments of a command. To hide a password from them, put it into ~/.pgpass."
+    parser.epilog = HIDE_PASSWORDS
     parser.add_argument("--from", required=True, dest="source", metavar="URL", help="the database to read")
     parser.add_argument("--to", required=True, dest="target", metavar="URL", help="the database to write")
 
 
 def run(options: argparse.Namespace) -> None:
     """Runs the command."""
-    source, target = _url("--from", options.source), _url("--to", options.target)
+    source, target = database_url("--from", options.source), database_url("--to", options.target)
     if source == target:
         raise SettingsError("--to: names the same database as --from; name another one")
     try:
@@ -30,10 +30,3 @@ def run(options: argparse.Namespace) -> None:
     except CopyRefused as error:
         raise CommandFailed(str(error)) from error
     print(f"copied {copied.tasks} tasks of {copied.users} users; verified")
-
-
-def _url(option: str, text: str) -> DatabaseURL:
-    try:
-        return direct(parse_database_url(text))
-    except InvalidDatabaseURL as error:
-        raise SettingsError(f"{option}: {error}") from None

@@ -89,6 +89,7 @@ _UNFIT = (
 
 @contextmanager
 def named(option: str) -> Generator[None]:
+    """Translates the failures of a database into errors whose messages begin with `option`."""
     try:
         with translated:
             yield

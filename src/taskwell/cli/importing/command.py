@@ -4,14 +4,14 @@ import argparse
 import asyncio
 import sys
 
+from taskwell.cli.arguments import HIDE_PASSWORDS, database_url
 from taskwell.cli.copy.sides import CopyRefused
 from taskwell.cli.environment import read_environment
 from taskwell.cli.importing.columns import MEMBERS, Columns, choose
 from taskwell.cli.importing.importing import Findings, Reader, write
 from taskwell.cli.importing.reading import opened
 from taskwell.cli.status import CommandFailed
-from taskwell.database.urls import DatabaseURL, InvalidDatabaseURL, direct, parse_database_url
-from taskwell.errors import SettingsError
+from taskwell.database.urls import DatabaseURL
 from taskwell.settings import read_migration_url
 
 _IF_ABSENT = {
@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "DATABASE_URL, which must be migrated and have no tasks. First, it shows which column becomes which member of a "
         "task, and the rows that break a rule. It writes all tasks or, if anything fails, none."
     )
-    parser.epilog = "Other users of this machine can see the arguments of a command. To hide a password from them, put it into ~/.pgpass."
+    parser.epilog = HIDE_PASSWORDS
     parser.add_argument("--from", required=True, dest="source", metavar="URL", help="the database to read")
     parser.add_argument("--table", required=True, help="its table of tasks, such as tasks or public.tasks")
     parser.add_argument(
@@ -54,12 +54,9 @@ def _assignment(text: str) -> tuple[str, str]:
 
 def run(options: argparse.Namespace) -> None:
     """Runs the command."""
+    source, target = database_url("--from", options.source), read_migration_url(read_environment())
     try:
-        source = direct(parse_database_url(options.source))
-    except InvalidDatabaseURL as error:
-        raise SettingsError(f"--from: {error}") from None
-    try:
-        asyncio.run(_run(options, source, read_migration_url(read_environment())))
+        asyncio.run(_run(options, source, target))
     except CopyRefused as error:
         raise CommandFailed(str(error)) from error
 

@@ -6,9 +6,10 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from taskwell.cli.copy.copying import ROWS_AT_ONCE
 from taskwell.cli.copy.sides import Side, opened
 from taskwell.cli.importing.columns import Columns
-from taskwell.cli.importing.reading import ROWS_AT_ONCE, Source
+from taskwell.cli.importing.reading import Source
 from taskwell.cli.importing.rows import BrokenRuleError, Values, task_of
 from taskwell.cli.status import CommandFailed
 from taskwell.database.urls import DatabaseURL

@@ -7,12 +7,11 @@ from typing import Protocol
 
 import asyncpg
 
+from taskwell.cli.copy.copying import ROWS_AT_ONCE
 from taskwell.cli.copy.sides import named
 from taskwell.cli.status import CommandFailed
 from taskwell.database import postgres
 from taskwell.database.urls import DatabaseURL, PostgresURL
-
-ROWS_AT_ONCE = 2000
 
 Row = Sequence[object]
 
