@@ -151,7 +151,7 @@ def test_rows_that_break_a_rule_are_listed_and_stop_the_import(source: str, targ
         "id 20: title: String should have at least 1 character",
         "id 21: user_id: is not a text of 1 to 255 printable characters",
         "id 22: description: String should have at most 1000 characters",
-        "id -1: id: -1 is not positive",
+        "id -1: id: -1 is not from 1 to 9223372036854775807",
     ):
         assert f"  {line}\n" in out
     assert tasks_of(target, "alice") == []
@@ -191,6 +191,20 @@ def test_times_of_prisma_on_sqlite_are_milliseconds(new_database_url: MakeDataba
     assert run(target, "--yes", source=source, table="Task")[0] == 0
     (task,) = tasks_of(target, "alice")
     assert (task["complete"], task["created_at"]) == (True, "2026-01-02T10:00:00.123000Z")
+
+
+def test_a_change_before_the_creation_counts_as_one_at_the_creation(
+    new_database_url: MakeDatabase, target: str
+) -> None:
+    source = new_database_url("sqlite")
+    fill(
+        source,
+        "CREATE TABLE tasks (id INTEGER, user_id TEXT, title TEXT, created_at TEXT, updated_at TEXT)",
+        "INSERT INTO tasks VALUES (1, 'alice', 'Buy milk', '2026-01-02T10:00:00Z', '2026-01-01T10:00:00Z')",
+    )
+    assert run(target, "--yes", source=source)[0] == 0
+    (task,) = tasks_of(target, "alice")
+    assert task["created_at"] == task["updated_at"] == "2026-01-02T10:00:00.000000Z"
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ def task_of(row: Mapping[str, object], now: datetime) -> Values:
         BrokenRuleError: a value is not allowed.
     """
     created_at = _time(row.get("created_at"), "created_at") or now
+    # A task cannot have changed before it was created. Some back ends take the two times from different clocks.
     return {
         "id": _id(row.get("id")),
         "user_id": _user(row["user_id"]),
@@ -46,7 +47,7 @@ def _id(value: object) -> int | None:
     if not isinstance(value, int) or isinstance(value, bool):
         return None
     if not 1 <= value <= MAX_BIGINT:
-        raise BrokenRuleError(f"id: {value} is not positive")
+        raise BrokenRuleError(f"id: {value} is not from 1 to {MAX_BIGINT}")
     return value
 
 
