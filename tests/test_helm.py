@@ -97,6 +97,7 @@ def test_the_objects_follow_the_strict_schemas_of_kubernetes(
         "--set=settings.better_auth_url=https://app.example",
         "--set=settings.TASKWELL_METRICS_PORT=9000",
         "--set=ingress.enabled=true",
+        "--set=ingress=null",
     ],
 )
 def test_a_missing_or_misspelt_value_is_an_error(helm: Helm, wrong: str) -> None:
