@@ -176,7 +176,7 @@ def test_the_service_starts_with_the_environment_of_its_pod(
 
 def test_the_documented_commands_and_values_install_the_chart(helm: Helm, tmp_path: Path) -> None:
     (code,) = [block for block in blocks("docs/deploy.md", "sh") if "helm install" in block]
-    values, _ = blocks("docs/deploy.md", "yaml")
+    values = blocks("docs/deploy.md", "yaml")[0]
     (tmp_path / "taskwell.yaml").write_text(values, encoding="utf-8")
     (tmp_path / "deploy").symlink_to(ROOT / "deploy")
     # Without a cluster, the programs print the objects instead of creating them.
@@ -198,3 +198,14 @@ def test_the_documented_commands_and_values_install_the_chart(helm: Helm, tmp_pa
     }
     assert made == used
     assert parse(container(rendered, "Job")["args"])
+
+
+def test_the_documented_monitor_finds_the_metrics_of_the_pods(rendered: Objects) -> None:
+    """The schema of Prometheus' own objects is in no package."""
+    monitor = yaml.safe_load(blocks("docs/deploy.md", "yaml")[1])["spec"]
+    labels = one(rendered, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert monitor["selector"]["matchLabels"].items() <= labels.items()
+    # The job of the alerts.
+    assert labels[monitor["jobLabel"]] == "taskwell"
+    ports = {port["name"] for port in container(rendered, "Deployment")["ports"]}
+    assert {endpoint["port"] for endpoint in monitor["podMetricsEndpoints"]} <= ports
