@@ -182,10 +182,7 @@ def test_refused_writes_do_not_stop_those_around_them(alice: Client, service: Se
     assert device.view() == other.view() == of_service(alice)
 
 
-def test_nothing_happens_twice_when_the_app_is_killed_before_the_response_arrives(
-    alice: Client, network: Relay, new_device: MakeDevice
-) -> None:
-    device = new_device(alice.user, network.url)
+def write_one_of_each_kind_offline(device: Device, network: Relay) -> None:
     for title in ("changed", "removed"):
         device.do("create", title)
     device.do("sync")
@@ -193,6 +190,13 @@ def test_nothing_happens_twice_when_the_app_is_killed_before_the_response_arrive
     device.do("create", "created")
     device.do("append", "changed", "mine")
     device.do("remove", "removed")
+
+
+def test_nothing_happens_twice_when_the_app_is_killed_before_the_response_arrives(
+    alice: Client, network: Relay, new_device: MakeDevice
+) -> None:
+    device = new_device(alice.user, network.url)
+    write_one_of_each_kind_offline(device, network)
     network.open()
     lost = network.swallow(is_batch, then="silence")
     device.begin("sync")
@@ -261,13 +265,7 @@ def test_users_see_their_own_writes_until_the_copy_contains_them(
     alice: Client, network: Relay, new_device: MakeDevice
 ) -> None:
     device = new_device(alice.user, network.url)
-    for title in ("changed", "removed"):
-        device.do("create", title)
-    device.do("sync")
-    network.close()
-    device.do("create", "created")
-    device.do("append", "changed", "mine")
-    device.do("remove", "removed")
+    write_one_of_each_kind_offline(device, network)
     expected = {"created": None, "changed": "mine"}
     assert device.shown() == expected
     network.open()
