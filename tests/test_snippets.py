@@ -74,9 +74,3 @@ def test_every_line_of_a_block_is_a_setting_or_a_command_that_exists(block: Bloc
                 pass
             case _:
                 assert all(re.match("[A-Z_]+=", word) for word in words if word != "export"), words
-
-
-def test_commands_of_timetables_exist() -> None:
-    code = "\n".join(block.code for block in all_blocks("docs/operations.md") if not block.language)
-    (line,) = re.findall("bin/taskwell (.*)", code)
-    parse(shlex.split(line))
