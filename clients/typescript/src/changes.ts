@@ -1,4 +1,4 @@
-// What has changed since a checkpoint.
+// The changes since a checkpoint.
 
 import { ApiError } from "./errors.js";
 import type { Bound, Transport } from "./request.js";

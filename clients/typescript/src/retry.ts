@@ -1,4 +1,4 @@
-// What may be sent again, and when.
+// Retries: of which requests, and when.
 
 import { sleep } from "./abort.js";
 import { ApiError, NetworkError, TokenUnavailable } from "./errors.js";

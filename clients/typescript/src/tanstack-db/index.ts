@@ -29,7 +29,7 @@ export type TaskCollectionOptions = {
   merge?: Merge;
 };
 
-/** What an application can tell its user. */
+/** The state of the tasks, for the application to show. */
 export type TasksState = {
   /** Whether the service answers. */
   online: boolean;

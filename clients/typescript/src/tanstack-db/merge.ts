@@ -1,4 +1,4 @@
-// What to do when the service has another version of a task than the one that the user has changed.
+// Conflicts: the service has another version of a task than the one that the user has changed.
 
 import type { VersionedTask } from "../types.js";
 import { hasAlready } from "../writes.js";

@@ -1,4 +1,4 @@
-// What the adapter shows, and what it stores.
+// The types of the rows that the adapter shows, and of the records that it stores.
 
 import type { ApiError } from "../errors.js";
 import { newKey } from "../retry.js";
@@ -14,7 +14,7 @@ export type TaskRow = Omit<Task, "id" | "user_id"> & {
   unsent: boolean;
 };
 
-/** What `insert` takes. */
+/** The argument of `insert`. */
 export type NewTask = Pick<TaskCreate, "title" | "description" | "complete"> & { key?: string };
 
 /** The members that a user writes. */

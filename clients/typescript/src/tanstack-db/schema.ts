@@ -1,4 +1,4 @@
-// What makes a row of what the application inserts.
+// Completes the tasks that the application inserts.
 
 import { rowOf, type NewTask, type TaskRow } from "./model.js";
 

@@ -1,4 +1,4 @@
-// What the leading tab does: it sends the outbox, and follows what happens.
+// The work of the leading tab: it sends the outbox, and follows the changes.
 
 import { sleep } from "../abort.js";
 import { failedOperation } from "../batch.js";
